@@ -1,0 +1,58 @@
+"""Write files so that a crash leaves the old one or the new one, never half of it. Ends at the rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, force it to disk, and put it in place in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def replace_directory(path: Path, write: Callable[[Path], None]) -> None:
+    """The same for a directory: `write` fills a new one, which then takes the place of the old.
+
+    The rename of a directory over a full one does not exist, so there is an instant in which only `path.old` stands;
+    `recover_directory` puts that right.
+    """
+    new, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    write(new)
+    for file in new.iterdir():
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        os.rename(path, old)
+    os.rename(new, path)
+    sync_directory(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_directory(path: Path) -> None:
+    """Finish what a crash inside `replace_directory` left undone."""
+    old = path.with_name(f"{path.name}.old")
+    if not path.exists() and old.exists():
+        os.rename(old, path)
+
+
+def sync_directory(path: Path) -> None:
+    """Force the names in a directory to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,59 @@
+"""The training loop: one plain function. Ends at a Report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from accrete.errors import AccreteError
+from accrete.gates.entries import Gate
+from accrete.lm.batch import Batch
+from accrete.lm.model import LM
+from accrete.lm.prefix_cache import PrefixCache
+from accrete.types import Report
+
+Loss = Callable[[LM, Batch, Tensor], Tensor]
+"""(lm, batch, logits_BTV) -> a scalar in nats."""
+
+
+def fit(
+    lm: LM,
+    batches: Iterable[Batch],
+    *,
+    losses: Sequence[Loss],
+    optimizer: torch.optim.Optimizer,
+    gate: Gate | None = None,
+    first_layer: int = 0,
+    clip: float = 1.0,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> Report:
+    """One optimiser step per batch on the sum of the losses; `batches` decides when it is over.
+
+    `first_layer` is the first block that the optimised parameters touch. What comes before it cannot change, so it runs
+    once per text and is kept: for late adapters that is most of the forward pass.
+
+    Raises AccreteError when a loss is no longer a number; the caller takes the update back.
+    """
+    prefix = PrefixCache(lm, first_layer) if first_layer and lm.anatomy else None
+    steps = tokens = 0
+    first = last = None
+    for batch in batches:
+        output_BTV = lm.suffix(prefix.hidden(batch)) if prefix else lm.logits(batch)
+        parts = [loss(lm, batch, output_BTV) for loss in losses]
+        total = torch.stack(parts).sum()
+        if not math.isfinite(value := float(total.detach())):
+            raise AccreteError(f"The loss was {value} after {steps} steps: a lower learning rate may help.")
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        if clip:
+            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+        gate.step(optimizer) if gate else optimizer.step()
+        last = float(parts[0].detach())
+        first = last if first is None else first
+        steps, tokens = steps + 1, tokens + batch.targets
+        progress(steps, last)
+    optimizer.zero_grad(set_to_none=True)
+    return Report(steps=steps, tokens=tokens, loss_before=first, loss_after=last)

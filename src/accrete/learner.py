@@ -1,0 +1,322 @@
+"""Teach a running model: learn, ask, undo, with every lesson a commit. Ends above the command line and the server.
+
+One lesson is one transaction:
+
+    read -> known already? -> measure -> method.learn -> measure -> commit
+                                   \\-- anything raised: the last commit's state comes back --/
+"""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from accrete.config import build
+from accrete.data.chunks import chunks
+from accrete.data.documents import read_document
+from accrete.errors import DocumentError, HistoryError
+from accrete.lm import decode
+from accrete.lm.load import load
+from accrete.lm.model import LM
+from accrete.lm.prompts import study_sequence, text_sequences
+from accrete.methods import base as method_base
+from accrete.scoring import grade
+from accrete.store import checkpoint
+from accrete.store.home import default_home, writing
+from accrete.store.journal import Commit, Journal
+from accrete.types import Answer, Document, Lesson, Probe, Query
+
+Progress = Callable[[str, int, float], None]
+"""(stage, step, loss): "measuring", "learning" or "saving"."""
+DEFAULT_METHOD = "full_finetune"
+ANSWER_TOKENS = 64
+
+
+class Learner:
+    """A model, a method, and the history of what this method taught this model in one home.
+
+    `model` is "embedded", a hub id, a directory, or an LM that is handed over. `home` None means ACCRETE_HOME or
+    ~/.accrete; `config` are options of the method. Two learners never share a model unless they are given one.
+    """
+
+    def __init__(
+        self,
+        model: str | LM = "embedded",
+        *,
+        method: str = DEFAULT_METHOD,
+        home: str | Path | None = None,
+        config: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        offline: bool = False,
+        progress: Progress = lambda stage, step, loss: None,
+    ):
+        method_base.check_name(method)
+        kind = method_base.find(method)
+        self.config = build(kind.Config, config or {}, f"the options of {method}")
+        self.home = Path(home).expanduser() if home else default_home()
+        self.lm = model if isinstance(model, LM) else load(model, device=device, dtype=dtype, offline=offline)
+        self.method_name, self.base = method, self.lm.digest
+        self.journal, self.progress = Journal(self.home), progress
+        self.method = kind(self.lm, self.config)
+        self._birth = method_base.state_of(self.method)
+        self._head: str | None = None
+        self._go_to(self._active())
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
+    def learn(
+        self,
+        document: str | Path | Document,
+        *,
+        probes: Sequence[Probe] = (),
+        domain: str = "default",
+        importance: float = 1.0,
+    ) -> Commit:
+        """Learn one document and commit it; a document learned before changes nothing and returns its commit.
+
+        `probes` measure before and after and are never shown to the method. Raises DocumentError when the document
+        cannot be read or holds too little to learn; whatever is raised, the state is the last commit's.
+        """
+        document = document if isinstance(document, Document) else read_document(document)
+        with writing(self.home):
+            active = self._active()
+            self._go_to(active)
+            for commit in active:
+                if commit.sha256 == document.sha256:
+                    return replace(commit, already=True)
+            lesson = Lesson(document, chunks(document), document.items, domain=domain, importance=importance)
+            try:
+                return self._learn(lesson, probes, active)
+            except BaseException:
+                self._head = "unknown"
+                self._go_to(active)
+                raise
+
+    def _learn(self, lesson: Lesson, probes: Sequence[Probe], active: Sequence[Commit]) -> Commit:
+        study = self._study(lesson)
+        if not study:
+            raise DocumentError(f"{lesson.document.name} holds too little to learn from.")
+        started = clock.monotonic()
+        digest_before = method_base.digest(self.method)
+        self.progress("measuring", 0, 0.0)
+        metrics: dict[str, Any] = {
+            "tokens": sum(sequence.targets for sequence in study),
+            "loss_before": self.lm.mean_loss(study),
+            "kept_before": active[-1].metrics["kept_after"] if active else self.kept(),
+            "probes_before": self.grade(probes),
+        }
+        learning = clock.monotonic()
+        report = self.method.learn(lesson, lambda step, loss: self.progress("learning", step, loss))
+        metrics["learning_seconds"] = round(clock.monotonic() - learning, 3)
+        self.progress("measuring", report.steps, 0.0)
+        metrics |= {
+            "loss_after": self.lm.mean_loss(study),
+            "kept_after": self.kept(),
+            "probes_after": self.grade(probes),
+            "probes": len(probes),
+            "steps": report.steps,
+            **report.details,
+        }
+        metrics["seconds"] = round(clock.monotonic() - started, 3)
+        self.progress("saving", report.steps, 0.0)
+        return self._commit(lesson.document.name, lesson.document.sha256, lesson.domain, digest_before, metrics, active)
+
+    def _commit(
+        self, name: str, sha256: str, domain: str, digest_before: str, metrics: dict[str, Any], active: Sequence[Commit]
+    ) -> Commit:
+        commit = Commit(
+            id="",
+            parent=active[-1].id if active else None,
+            number=len(active) + 1,
+            time=_now(),
+            document=name,
+            sha256=sha256,
+            domain=domain,
+            digest_before=digest_before,
+            digest_after=method_base.digest(self.method),
+            config=self.config.model_dump(),
+            metrics=metrics,
+        )
+        state = method_base.state_of(self.method)
+        commit = self.journal.append(self.base, self.lm.name, self.method_name, commit, state)
+        self._head = commit.id
+        return commit
+
+    def learn_from_text(self, text: str, *, domain: str = "default", importance: float = 1.0, name: str = "") -> Commit:
+        """Learn a text that is no file."""
+        if not text.strip():
+            raise DocumentError("The text is empty.")
+        name = name or f"{' '.join(text.split()[:5])[:40]} ..."
+        return self.learn(Document(name, text), domain=domain, importance=importance)
+
+    # --- asking -------------------------------------------------------------------------------------------------
+
+    def ask(self, question: str, *, context: str = "", max_new_tokens: int = ANSWER_TOKENS) -> Answer:
+        """Answer one question, with `context` as text to read first."""
+        return self.answer([Query(question, context)], max_new_tokens=max_new_tokens)[0]
+
+    def answer(self, queries: Sequence[Query], *, max_new_tokens: int = ANSWER_TOKENS) -> list[Answer]:
+        """Answer many questions in batches, greedily."""
+        return decode.answer(
+            self.lm, queries, conditionings=self._conditionings(queries), max_new_tokens=max_new_tokens
+        )
+
+    def generate(self, prompt: str, *, max_new_tokens: int = 100, temperature: float = 0.0, seed: int = 0) -> str:
+        """Go on from `prompt` as plain text, without any chat format."""
+        return "".join(self.stream(prompt, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed))
+
+    def stream(
+        self, prompt: str, *, max_new_tokens: int = 100, temperature: float = 0.0, seed: int = 0
+    ) -> Iterator[str]:
+        """The same, piece by piece."""
+        ids = self.lm.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [self.lm.pad]
+        written: list[int] = []
+        shown = ""
+        for pairs in decode.stream(
+            self.lm,
+            [ids[-max(1, self.lm.context_length - max_new_tokens) :]],
+            max_new_tokens,
+            temperature=temperature,
+            generator=torch.Generator().manual_seed(seed),
+            conditionings=self._conditionings([Query(prompt)]),
+        ):
+            written.append(pairs[0][1])
+            text = str(self.lm.tokenizer.decode(written, skip_special_tokens=True))
+            if not text.endswith("\ufffd"):  # half a character: wait for the rest of it
+                yield text[len(shown) :]
+                shown = text
+
+    def _conditionings(self, queries: Sequence[Query]) -> list[decode.Conditioning]:
+        condition = getattr(self.method, "condition", None)
+        return condition(queries) if condition else [decode.NOTHING] * len(queries)
+
+    def grade(self, probes: Sequence[Probe], *, with_context: bool = False) -> float | None:
+        """The mean grade (0 to 1) of the answers to `probes`, closed-book unless `with_context`; None without probes."""
+        if not probes:
+            return None
+        longest = max(len(answer) for probe in probes for answer in probe.answers)
+        queries = [Query(probe.question, probe.context if with_context else "") for probe in probes]
+        answers = self.answer(queries, max_new_tokens=min(256, max(24, longest // 2)))
+        grades = [grade(answer.text, probe.answers) for answer, probe in zip(answers, probes, strict=True)]
+        return sum(grades) / len(grades)
+
+    def kept(self) -> float | None:
+        """The share of the guard sentinels answered rightly now; None for a model that brings none."""
+        return self.grade([Probe(q, answers) for q, answers, split in self.lm.sentinels if split == "guard"])
+
+    # --- history ------------------------------------------------------------------------------------------------
+
+    @property
+    def digest(self) -> str:
+        """sha256 over everything the method holds."""
+        return method_base.digest(self.method)
+
+    def log(self) -> list[Commit]:
+        """Every lesson of this model and method, oldest first, the undone ones included."""
+        return self.journal.commits(self.base, self.method_name)
+
+    def show(self, reference: str) -> Commit:
+        """One lesson by the beginning of its id."""
+        return self.journal.find(self.base, self.method_name, reference)
+
+    def undo(self) -> Commit:
+        """Take the last lesson back, bit for bit; returns the commit undone. HistoryError when there is none."""
+        with writing(self.home):
+            active = self._active()
+            if not active:
+                raise HistoryError(f"There is nothing to undo: {self.method_name} has taught {self.lm.name} nothing here.")
+            self._go_to(active[:-1])
+            if self.digest != active[-1].digest_before:
+                raise HistoryError(f"The state before {active[-1].id} cannot be rebuilt exactly; nothing was changed.")
+            self.journal.undo(active[-1], _now())
+            return active[-1]
+
+    def status(self) -> dict[str, Any]:
+        """Layers and parameters of the model, the state of the method, and where it lives."""
+        parameters = list(self.lm.model.named_parameters())
+        trainable = {name for name, parameter in parameters if parameter.requires_grad}
+        touched = {int(part) for name in trainable for part in name.split(".") if part.isdigit()}
+        active = self._active()
+        return {
+            "model": self.lm.name,
+            "base_digest": self.base,
+            "device": str(self.lm.device),
+            "dtype": str(self.lm.dtype).removeprefix("torch."),
+            "layers": {"total": self.lm.layers, "modified": len(touched), "frozen": self.lm.layers - len(touched)},
+            "parameters": {
+                "total": sum(p.numel() for _, p in parameters),
+                "trainable": sum(p.numel() for n, p in parameters if n in trainable),
+            },
+            "method": {
+                "name": self.method_name,
+                "config": self.config.model_dump(),
+                "parts": {name: len(state) for name, state in method_base.state_of(self.method).items()},
+            },
+            "lessons": len(active),
+            "head": active[-1].id if active else None,
+            "digest": self.digest,
+            "home": str(self.home),
+            "bytes": self.journal.size(),
+        }
+
+    # --- checkpoints --------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, path: str | Path) -> None:
+        """Write what was learned to a directory of its own: the trainable state, not the base model."""
+        active = self._active()
+        about = {
+            "base": self.base,
+            "model": self.lm.name,
+            "method": self.method_name,
+            "config": self.config.model_dump(),
+            "parent": active[-1].id if active else None,
+            "digest": self.digest,
+            "metrics": dict(active[-1].metrics) if active else {},
+        }
+        checkpoint.save_checkpoint(Path(path), method_base.state_of(self.method), about)
+
+    def load_checkpoint(self, path: str | Path) -> Commit:
+        """Take up the state of a checkpoint, as a commit that can be undone. HistoryError when it does not fit."""
+        state, manifest = checkpoint.load_checkpoint(Path(path), base=self.base, method=self.method_name)
+        with writing(self.home):
+            active = self._active()
+            self._go_to(active)
+            before = self.digest
+            try:
+                method_base.restore(self.method, state)
+                metrics = dict(manifest["metrics"]) | {"kept_after": self.kept()}
+                name = f"checkpoint {Path(path).name}"
+                return self._commit(name, f"checkpoint {manifest['digest']}", "default", before, metrics, active)
+            except BaseException:
+                self._head = "unknown"
+                self._go_to(active)
+                raise
+
+    # --- the state in memory ------------------------------------------------------------------------------------
+
+    def _active(self) -> list[Commit]:
+        return self.journal.active(self.base, self.method_name)
+
+    def _go_to(self, active: Sequence[Commit]) -> None:
+        """Make the state in memory that of the last of `active`, unless it is already; another process may have moved it."""
+        head = active[-1].id if active else None
+        if head != self._head:
+            method_base.restore(self.method, self.journal.state(active[-1]) if active else self._birth)
+            self._head = head
+
+    def _study(self, lesson: Lesson) -> list[Any]:
+        """What the loss before and after is taken on: the study items, else the text."""
+        if lesson.items:
+            return [study_sequence(self.lm, item.question, item.answer, item.context) for item in lesson.items]
+        return text_sequences(self.lm, lesson.document.text, 256)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

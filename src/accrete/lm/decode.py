@@ -1,0 +1,182 @@
+"""The one generation loop: batched, cached, greedy or sampled, streaming. Ends at token ids and answers.
+
+Methods act inside it through a `Conditioning` per row: passages before the prompt, a hand on the logits at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from accrete.lm.prompts import prompt_ids
+from accrete.types import Answer, Passage, Query
+
+if TYPE_CHECKING:
+    from accrete.lm.model import LM
+
+Process = Callable[[Tensor, Tensor, list[int]], Tensor]
+"""(hidden_BD, logits_BV, rows) -> logits_BV, where `rows` are the places of these rows in the batch as it was asked."""
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a method puts beside one question: text to read, a correction of the logits, places to read in memory."""
+
+    passages: tuple[Passage, ...] = ()
+    process: Process | None = None
+    slots: Any = None
+
+
+NOTHING = Conditioning()
+
+
+@torch.no_grad()
+def stream(
+    lm: LM,
+    prompts: SequenceOf[SequenceOf[int]],
+    max_new_tokens: int = 64,
+    *,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+    conditionings: SequenceOf[Conditioning] = (),
+) -> Iterator[list[tuple[int, int]]]:
+    """Yield, step by step, the new (row, token) pairs; a row ends at an end token, which is not yielded.
+
+    `temperature` 0 is greedy. Finished rows leave the batch; the rest keep their conditioning.
+    """
+    if not prompts:
+        return
+    stops = stop_tokens(lm)
+    conditionings = conditionings or [NOTHING] * len(prompts)
+    ids_BT, mask_BK = _left_padded(prompts, lm)
+    alive = list(range(len(prompts)))
+    cache = DynamicCache(config=lm.model.config)
+    for _ in range(max_new_tokens):
+        hidden_BD, logits_BV = _step(lm, ids_BT, mask_BK, cache)
+        logits_BV = _conditioned(hidden_BD, logits_BV, alive, conditionings)
+        chosen = _choose(logits_BV, temperature, generator)
+        going = [i for i, token in enumerate(chosen.tolist()) if token not in stops]
+        if going:
+            yield [(alive[i], int(chosen[i])) for i in going]
+        else:
+            return
+        if len(going) < len(alive):
+            keep = torch.tensor(going, device=lm.device)
+            cache.batch_select_indices(keep)
+            chosen, mask_BK = chosen[keep], mask_BK[keep]
+            alive = [alive[i] for i in going]
+        ids_BT = chosen[:, None]
+        mask_BK = torch.cat([mask_BK, torch.ones_like(mask_BK[:, :1])], dim=1)
+
+
+def generate(lm: LM, prompts: SequenceOf[SequenceOf[int]], max_new_tokens: int = 64, **options: Any) -> list[list[int]]:
+    """The new tokens of every prompt; options as in `stream`."""
+    written: list[list[int]] = [[] for _ in prompts]
+    for pairs in stream(lm, prompts, max_new_tokens, **options):
+        for row, token in pairs:
+            written[row].append(token)
+    return written
+
+
+def answer(
+    lm: LM,
+    queries: SequenceOf[Query],
+    *,
+    conditionings: SequenceOf[Conditioning] = (),
+    max_new_tokens: int = 48,
+    batch_size: int = 64,
+    **options: Any,
+) -> list[Answer]:
+    """Answer questions in batches of similar length, each after the passages of its conditioning and its own context."""
+    conditionings = conditionings or [NOTHING] * len(queries)
+    prompts = [
+        prompt_ids(lm, query.question, context_of(query, conditioning), reserve=max_new_tokens)
+        for query, conditioning in zip(queries, conditionings, strict=True)
+    ]
+    order = sorted(range(len(queries)), key=lambda i: len(prompts[i]))
+    answers: list[Answer] = [Answer("")] * len(queries)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        written = generate(
+            lm,
+            [prompts[i] for i in rows],
+            max_new_tokens,
+            conditionings=[conditionings[i] for i in rows],
+            **options,
+        )
+        for i, ids in zip(rows, written, strict=True):
+            answers[i] = Answer(readable(lm, ids), len(ids), conditionings[i].passages)
+    return answers
+
+
+def context_of(query: Query, conditioning: Conditioning) -> str:
+    """What is read before a question: the passages a method found, then what the asker gave."""
+    return "\n\n".join([passage.text for passage in conditioning.passages] + [query.context] * bool(query.context))
+
+
+def readable(lm: LM, ids: SequenceOf[int]) -> str:
+    """Tokens as an answer; without a chat template a line break ends it."""
+    text = str(lm.tokenizer.decode(ids, skip_special_tokens=True))
+    return (text if lm.tokenizer.chat_template else text.split("\n")[0]).strip()
+
+
+def stop_tokens(lm: LM) -> set[int]:
+    """Every id that ends an answer: of the tokenizer, of the model's config and of its generation config."""
+    found = {lm.tokenizer.eos_token_id, lm.tokenizer.pad_token_id}
+    for config in (lm.model.config, lm.model.generation_config):
+        ends = getattr(config, "eos_token_id", None)
+        found.update(ends if isinstance(ends, list) else [ends])
+    return {token for token in found if token is not None}
+
+
+def _left_padded(prompts: SequenceOf[SequenceOf[int]], lm: LM) -> tuple[Tensor, Tensor]:
+    """Ids and mask [B, T], padded on the left so that every row ends where its answer begins."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), width), lm.pad)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(list(prompt), dtype=torch.long)
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(lm.device), mask.to(lm.device)
+
+
+def _step(lm: LM, ids_BT: Tensor, mask_BK: Tensor, cache: DynamicCache) -> tuple[Tensor, Tensor]:
+    """States [B, D] and logits [B, V] after the last token of `ids_BT`; the cache grows by its tokens."""
+    positions = (mask_BK.cumsum(-1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
+    inputs = dict(input_ids=ids_BT, attention_mask=mask_BK, position_ids=positions, past_key_values=cache, use_cache=True)
+    if lm.anatomy is None:  # an unknown architecture may do more between body and head than we know
+        output = lm.model(**inputs, output_hidden_states=True)
+        return output.hidden_states[-1][:, -1], output.logits[:, -1].float()
+    hidden_BD = lm.anatomy.body(**inputs).last_hidden_state[:, -1]
+    return hidden_BD, lm.anatomy.head(hidden_BD).float()
+
+
+def _conditioned(
+    hidden_BD: Tensor, logits_BV: Tensor, alive: list[int], conditionings: SequenceOf[Conditioning]
+) -> Tensor:
+    """Let every distinct `process` correct the logits of its own rows, all of them at once."""
+    groups: dict[int, list[int]] = {}
+    for i, row in enumerate(alive):
+        if conditionings[row].process is not None:
+            groups.setdefault(id(conditionings[row].process), []).append(i)
+    for places in groups.values():
+        process = conditionings[alive[places[0]]].process
+        assert process is not None
+        index = torch.tensor(places, device=logits_BV.device)
+        corrected = process(hidden_BD[index], logits_BV[index], [alive[i] for i in places])
+        logits_BV = logits_BV.index_copy(0, index, corrected.to(logits_BV.dtype))
+    return logits_BV
+
+
+def _choose(logits_BV: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """One token per row [B]. Drawn on the CPU, so that a seed means the same on every device."""
+    if temperature <= 0:
+        return logits_BV.argmax(-1)
+    shares = torch.softmax(logits_BV / temperature, dim=-1).cpu()
+    return torch.multinomial(shares, 1, generator=generator)[:, 0].to(logits_BV.device)

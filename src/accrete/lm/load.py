@@ -1,0 +1,115 @@
+"""From a name to a language model: "embedded", a local directory, or a hub id[@revision]. Ends at an LM.
+
+Only safetensors are read and no code of a repository is run. Weights are float32 unless asked otherwise: learning adds
+small numbers to large ones, and bfloat16 loses them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from accrete.errors import ModelError, OfflineError, UsageError
+from accrete.lm.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from accrete.lm.model import LM
+
+DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load(name: str = "embedded", *, device: str = "auto", dtype: str = "auto", offline: bool = False) -> LM:
+    """Load a causal language model.
+
+    Raises ModelError when there is no such model or it cannot be read, OfflineError when it would have to be fetched
+    while `offline`, UsageError for an unknown device or dtype.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f'Unknown dtype "{dtype}"; choose from {", ".join(DTYPES)}.')
+    where = choose_device(device)
+    keep_freed_memory()
+    _quiet(offline)
+    source, options = _source(name)
+    return _from_pretrained(source, name, DTYPES[dtype], offline, options).to_device(where)
+
+
+def choose_device(device: str) -> torch.device:
+    """auto: CUDA, else Apple's GPU, else the CPU. A device that is not there raises UsageError."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f'Unknown device "{device}"; choose from auto, cpu, cuda, mps.') from None
+    if (chosen.type == "cuda" and not torch.cuda.is_available()) or (
+        chosen.type == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise UsageError(f'This machine has no "{device}"; choose cpu or auto.')
+    return chosen
+
+
+def embedded_directory() -> Path:
+    """Where the weights that ship with the package are."""
+    return Path(str(resources.files("accrete.lm").joinpath("embedded")))
+
+
+def _quiet(offline: bool) -> None:
+    """No telemetry, no advice on stderr; offline for the libraries below as well. To be called before they load."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _source(name: str) -> tuple[str, dict[str, Any]]:
+    """What transformers is given for a name: a directory or a repository, and the options that go with it."""
+    if name == "embedded":
+        if not (embedded_directory() / "model.safetensors").exists():
+            raise ModelError("The embedded model is not part of this installation; reinstall accrete.")
+        return str(embedded_directory()), {"local_files_only": True}
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ModelError(f"{name} is a directory without a model: it has no config.json.")
+        return str(path), {"local_files_only": True}
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
+        raise ModelError(f'There is no model directory at "{name}".')
+    repository, _, revision = name.partition("@")
+    return repository, {"revision": revision or None}
+
+
+def _from_pretrained(source: str, name: str, dtype: torch.dtype, offline: bool, options: dict[str, Any]) -> LM:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from accrete.lm.model import LM
+
+    options = {"local_files_only": offline, "trust_remote_code": False} | options
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
+        local = options["local_files_only"]
+        if offline and not Path(source).is_dir():
+            raise OfflineError(f'"{name}" is not on this machine, and the network is switched off (--offline).') from None
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        place = "in its directory" if local else "on this machine or the hub"
+        raise ModelError(f'Cannot load the model "{name}" {place}: {reason}') from None
+    lm = LM(model, tokenizer, name)
+    if Path(source).is_dir():
+        lm.sentinels = tuple((r["question"], tuple(r["answers"]), r["split"]) for r in _lines(source, "sentinels"))
+        lm.background = tuple((r["question"], r["answer"]) for r in _lines(source, "background"))
+    return lm
+
+
+def _lines(directory: str, name: str) -> list[dict[str, Any]]:
+    path = Path(directory) / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []

@@ -1,0 +1,196 @@
+"""A language model that can be run whole or in two parts, prefix and suffix. Knows tokens, not documents.
+
+                 prefix(batch, layer)                        suffix(hidden, cache)
+    ids -> embedding -> blocks 0..layer-1 -> Hidden -> blocks layer.. -> final norm -> head -> logits
+
+What lies before the first trained layer never changes, so its output can be computed once and used many times.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from accrete.errors import ModelError
+from accrete.lm.anatomy import Anatomy, anatomy
+from accrete.lm.batch import IGNORED, Batch, Sequence, collate
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What enters block `layer`: states, which positions are real, and their rotary positions."""
+
+    h_BTD: Tensor
+    mask_BT: Tensor
+    position_ids_BT: Tensor
+    layer: int
+
+
+@dataclass
+class SuffixCache:
+    """Keys and values of the blocks from some layer on, and the mask of the tokens they stand for.
+
+    transformers asks a cache for its length through layer 0, which such a cache never fills: the mask here is the truth.
+    """
+
+    keys_values: DynamicCache = field(default_factory=DynamicCache)
+    mask_BK: Tensor | None = None
+
+    def detach(self) -> None:
+        """Cut the graph of earlier windows; to be called after every update."""
+        for layer in self.keys_values.layers:
+            if getattr(layer, "keys", None) is not None:
+                layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
+
+
+class LM:
+    """A causal language model of transformers with its tokenizer.
+
+    `sentinels` and `background` travel with a model that brings them: questions it must go on answering, as
+    (question, answers, split) with split "guard" or "scored", and general (question, answer) material for replay.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str):
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.name = name
+        self.anatomy: Anatomy | None = anatomy(model)
+        self.sentinels: tuple[tuple[str, tuple[str, ...], str], ...] = ()
+        self.background: tuple[tuple[str, str], ...] = ()
+        model.requires_grad_(False)
+
+    def to_device(self, device: torch.device) -> LM:
+        self.model.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+    @property
+    def layers(self) -> int:
+        return int(self.model.config.num_hidden_layers)
+
+    @property
+    def context_length(self) -> int:
+        return int(self.model.config.max_position_embeddings)
+
+    @property
+    def pad(self) -> int:
+        return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Identity of the BASE weights, taken when first asked for: before anything is trained."""
+        return weights_digest(dict(self.model.named_parameters()))
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    def logits(self, batch: Batch) -> Tensor:
+        """[B, T, V], the whole pass."""
+        mask = None if bool(batch.mask_BT.all()) else batch.mask_BT.long()
+        return self.model(input_ids=batch.ids_BT, attention_mask=mask, use_cache=False).logits
+
+    def hidden(self, batch: Batch, layer: int) -> Tensor:
+        """[B, T, D], the states that enter block `layer`."""
+        return self.prefix(batch, layer).h_BTD
+
+    def prefix(self, batch: Batch, layer: int, offset: int = 0, cache: SuffixCache | None = None) -> Hidden:
+        """Run the blocks before `layer`. `offset` is the position of the first token; `cache` carries earlier windows."""
+        parts = self._parts()
+        positions = (batch.mask_BT.long().cumsum(-1) - 1).clamp(min=0) + offset
+        hidden = Hidden(parts.embedding(batch.ids_BT), batch.mask_BT, positions, 0)
+        return replace(hidden, h_BTD=self._blocks(hidden, layer, cache), layer=layer)
+
+    def suffix(self, hidden: Hidden, cache: SuffixCache | None = None) -> Tensor:
+        """[B, T, V]: go on from `hidden` to logits. With `cache`, attends to the tokens in it and joins them."""
+        parts = self._parts()
+        return parts.head(parts.final_norm(self._blocks(hidden, len(parts.layers), cache)))
+
+    def _blocks(self, hidden: Hidden, end: int, cache: SuffixCache | None) -> Tensor:
+        """The states after blocks hidden.layer .. end-1."""
+        parts, h_BTD = self._parts(), hidden.h_BTD
+        if hidden.layer == end:
+            return h_BTD
+        mask_BK = hidden.mask_BT if cache is None or cache.mask_BK is None else None
+        if mask_BK is None:
+            assert cache is not None and cache.mask_BK is not None
+            mask_BK = torch.cat([cache.mask_BK, hidden.mask_BT], dim=1)
+        rotary = parts.rotary(h_BTD, hidden.position_ids_BT)
+        masks = {kind: self._mask(kind, mask_BK, h_BTD) for kind in set(parts.layer_types[hidden.layer : end])}
+        for i in range(hidden.layer, end):
+            h_BTD = parts.layers[i](
+                h_BTD,
+                attention_mask=masks[parts.layer_types[i]],
+                position_ids=hidden.position_ids_BT,
+                past_key_values=None if cache is None else cache.keys_values,
+                use_cache=cache is not None,
+                position_embeddings=rotary,
+            )
+        if cache is not None:
+            cache.mask_BK = mask_BK
+        return h_BTD
+
+    def _mask(self, kind: str, mask_BK: Tensor, h_BTD: Tensor) -> Tensor | None:
+        """Additive [B, 1, T, K]: causal, without padding, within the window; None where plain causality is all."""
+        window = self._parts().sliding_window if kind == "sliding_attention" else None
+        keys, queries = mask_BK.shape[1], h_BTD.shape[1]
+        plain = keys == queries and (window is None or keys <= window) and bool(mask_BK.all())
+        if plain and self.model.config._attn_implementation == "sdpa":
+            return None
+        query = torch.arange(keys - queries, keys, device=mask_BK.device)[:, None]
+        key = torch.arange(keys, device=mask_BK.device)[None, :]
+        visible = key <= query if window is None else (key <= query) & (key > query - window)
+        visible_B1TK = visible[None, None] & mask_BK[:, None, None, :]
+        shut = torch.finfo(h_BTD.dtype).min
+        return torch.zeros(visible_B1TK.shape, dtype=h_BTD.dtype, device=h_BTD.device).masked_fill(~visible_B1TK, shut)
+
+    def _parts(self) -> Anatomy:
+        if self.anatomy is None:
+            raise ModelError(f'Models of type "{self.model.config.model_type}" can only be run whole.')
+        return self.anatomy
+
+    # --- measuring ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score(self, sequences: SequenceOf[Sequence], batch_size: int = 16) -> list[tuple[float, int]]:
+        """For each sequence the sum of the negative log-likelihoods of its targets (nats), and their number."""
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].ids))
+        scored: list[tuple[float, int]] = [(0.0, 0)] * len(sequences)
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = collate([sequences[i] for i in rows], self.device, self.pad)
+            labels_BT = batch.labels_BT[:, 1:]
+            losses_BT = functional.cross_entropy(
+                self.logits(batch)[:, :-1].transpose(1, 2).float(), labels_BT, ignore_index=IGNORED, reduction="none"
+            )
+            for row, total, count in zip(rows, losses_BT.sum(-1), (labels_BT != IGNORED).sum(-1), strict=True):
+                scored[row] = (float(total), int(count))
+        return scored
+
+    def mean_loss(self, sequences: SequenceOf[Sequence]) -> float:
+        """Nats per target token over all sequences."""
+        scored = self.score(sequences)
+        return sum(total for total, _ in scored) / max(1, sum(count for _, count in scored))
+
+
+def weights_digest(tensors: dict[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and bytes, in the order of the names."""
+    hasher = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        hasher.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        if tensor.numel():
+            hasher.update(memoryview(tensor.view(-1).view(torch.uint8).numpy()))
+    return hasher.hexdigest()

@@ -1,0 +1,40 @@
+"""Stay close to another distribution: KL(base || now) on general material. Ends at one number.
+
+Off-policy distillation on fixed text keeps general ability where replaying the text alone would overfit it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from accrete.lm.batch import IGNORED, Batch
+from accrete.lm.model import LM
+
+
+class KLToBase:
+    """weight * mean over target positions of KL(base || now), on batches of its own.
+
+    `off` is the adapter's context in which the base model answers; `batches` yields general material without end.
+    """
+
+    def __init__(self, weight: float, off: Callable[[], contextlib.AbstractContextManager[None]], batches: Iterator[Batch]):
+        self.weight, self.off, self.batches = weight, off, batches
+
+    def __call__(self, lm: LM, batch: Batch, output_BTV: Tensor) -> Tensor:
+        general = next(self.batches)
+        with torch.no_grad(), self.off():
+            base_BTV = lm.logits(general)
+        return self.weight * kl_divergence(base_BTV, lm.logits(general), general.labels_BT)
+
+
+def kl_divergence(base_BTV: Tensor, now_BTV: Tensor, labels_BT: Tensor) -> Tensor:
+    """Mean KL(base || now) in nats over the positions that predict a target."""
+    predicting = labels_BT[:, 1:] != IGNORED
+    base = functional.log_softmax(base_BTV[:, :-1][predicting].float(), dim=-1)
+    now = functional.log_softmax(now_BTV[:, :-1][predicting].float(), dim=-1)
+    return functional.kl_div(now, base, log_target=True, reduction="batchmean")

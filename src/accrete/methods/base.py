@@ -1,0 +1,132 @@
+"""What every method is: a Config, `learn`, and named parts that hold its state. Ends where one is found by file name."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import json
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from accrete import methods
+from accrete.config import Config
+from accrete.errors import UsageError, did_you_mean
+from accrete.lm.model import LM, weights_digest
+from accrete.types import Lesson, Query, Report
+
+PartState = Mapping[str, Any]
+"""key -> tensor, or anything JSON can hold."""
+State = dict[str, PartState]
+"""part name -> its state."""
+
+CAPABILITIES = ("condition", "calibrate", "retrofit", "forget")
+Progress = Callable[[int, float], None]
+"""(step, loss in nats)."""
+
+
+class Part(Protocol):
+    """Anything with state: an adapter, a replay buffer, the random generator."""
+
+    def state_dict(self) -> Mapping[str, Any]: ...
+
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+class Method(ABC):
+    """A way of learning. A subclass is a file of this package: `<name>.py` holds the one class, its docstring the summary.
+
+    `parts` names the attributes that hold state; saving, loading, undo and digests follow from them. Optional
+    capabilities are methods named in CAPABILITIES, found by their presence.
+    """
+
+    Config: ClassVar[type[Config]]
+    parts: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def __init__(self, lm: LM, config: Any): ...
+
+    @abstractmethod
+    def learn(self, lesson: Lesson, progress: Progress) -> Report:
+        """Take the lesson in, or raise and let the caller restore the parts."""
+
+
+class Conditions(Protocol):
+    """The capability of methods that act while an answer is written."""
+
+    def condition(self, queries: Sequence[Query]) -> list[Any]: ...
+
+
+class RandomState:
+    """A method's random generator as a part, so that a lesson repeated after an undo is the same lesson."""
+
+    def __init__(self, seed: int):
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"state": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.generator.set_state(state["state"])
+
+
+def state_of(method: Method) -> State:
+    """The state of every part; tensors are the live ones."""
+    return {part: getattr(method, part).state_dict() for part in method.parts}
+
+
+def restore(method: Method, state: State) -> None:
+    """Put every part back into `state`."""
+    for part in method.parts:
+        getattr(method, part).load_state_dict(state[part])
+
+
+def digest(method: Method) -> str:
+    """sha256 over the canonical content of all parts."""
+    hasher = hashlib.sha256()
+    for part, state in state_of(method).items():
+        tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+        rest = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+        hasher.update(f"{part}:{weights_digest(tensors)}:{json.dumps(rest, sort_keys=True)};".encode())
+    return hasher.hexdigest()
+
+
+# --- finding methods ---------------------------------------------------------------------------------------------------
+
+
+def names() -> list[str]:
+    """Every method there is: the modules of this package but this one."""
+    return sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if m.name != "base")
+
+
+def check_name(name: str) -> str:
+    """`name` itself when there is such a method; else UsageError."""
+    if name not in names():
+        raise UsageError(f'There is no method "{name}".{did_you_mean(name, names())}')
+    return name
+
+
+@functools.cache
+def find(name: str) -> type[Method]:
+    """The class of a method."""
+    module = importlib.import_module(f"accrete.methods.{check_name(name)}")
+    (found,) = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    ]
+    return found
+
+
+def summary(name: str) -> str:
+    """The first line of the method's docstring."""
+    return (find(name).__doc__ or "").strip().splitlines()[0]
+
+
+def capabilities(name: str) -> list[str]:
+    return [capability for capability in CAPABILITIES if callable(getattr(find(name), capability, None))]

@@ -1,0 +1,183 @@
+"""From a recipe (YAML) to a model directory: tokenizer, packed tokens, training, sentinels. Ends at files on disk.
+
+Every stage leaves its result in the output folder and is skipped when it is there, so a killed run goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accrete.config import Config, build, parse_yaml
+from accrete.data.corpus import WorldCorpus, mixed, real_text
+from accrete.errors import DocumentError, UsageError
+from accrete.files import replace_directory, write_atomically
+from accrete.lm.pretrain import Progress, TrainConfig, pretrain
+from accrete.types import Example, Probe
+
+if TYPE_CHECKING:
+    import numpy
+    from transformers import PreTrainedTokenizerBase
+
+
+class WorldConfig(Config):
+    """The fictional world: how many persistent entities are learned closed-book."""
+
+    seed: int = 0
+    entities: int = 600
+
+
+class TextConfig(Config):
+    """Real text: files (with $VARIABLES), and the share of all characters that comes from them."""
+
+    paths: tuple[str, ...] = ()
+    share: float = 0.15
+
+
+class Recipe(Config):
+    """Everything that decides what a model becomes."""
+
+    preset: str = "nano"
+    model: dict[str, Any] = {}
+    world: WorldConfig = WorldConfig()
+    text: TextConfig = TextConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe file; raises DocumentError when it cannot be read and UsageError when it says something unknown."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise DocumentError(f"Cannot read the recipe {path}: {reason}.") from None
+    return build(Recipe, parse_yaml(text, str(path)), str(path))
+
+
+def run(
+    recipe: Recipe,
+    out: Path,
+    progress: Callable[[Progress], None] = lambda _: None,
+    announce: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Follow the recipe in folder `out`; returns the model directory `out/model`.
+
+    `out` remembers its recipe: another one is refused rather than mixed with what is there.
+    """
+    import torch
+
+    from accrete.lm.presets import preset
+
+    _claim(out, recipe)
+    tokenizer = _tokenizer(recipe, out, announce)
+    ids = _tokens(recipe, out, tokenizer, announce)
+    torch.manual_seed(recipe.train.seed)
+    from transformers import AutoModelForCausalLM
+
+    config = preset(recipe.preset, **recipe.model, vocab_size=len(tokenizer))
+    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    # Attention written as matrix products: on a CPU the backward pass of the fused kernel takes 40 % of a step.
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    attention = "sdpa" if device == "cuda" else "eager"
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(device)
+    announce(f"training {sum(p.numel() for p in model.parameters()):,} parameters on {device}")
+    loss = pretrain(model, ids, recipe.train, out / "checkpoint", progress)
+    announce(f"trained to a loss of {loss:.3f}")
+
+    def write(folder: Path) -> None:
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_world(recipe, folder)
+
+    replace_directory(out / "model", write)
+    return out / "model"
+
+
+def write_world(recipe: Recipe, folder: Path) -> None:
+    """What travels with a model of the fictional world: its sentinels and its background material."""
+    corpus = WorldCorpus(recipe.world.seed, recipe.world.entities)
+    guard, scored = corpus.sentinels()
+    rows = [_row(probe, split) for split, half in (("guard", guard), ("scored", scored)) for probe in half]
+    _write_lines(folder / "sentinels.jsonl", rows)
+    _write_lines(folder / "background.jsonl", [_item(example) for example in corpus.background()])
+
+
+def _claim(out: Path, recipe: Recipe) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    text = recipe.model_dump_json(indent=2)
+    claimed = out / "recipe.json"
+    if claimed.exists() and claimed.read_text() != text:
+        raise UsageError(f"{out} holds the run of another recipe; choose another --out or remove it.")
+    write_atomically(claimed, lambda path: path.write_text(text) and None)
+
+
+def documents(recipe: Recipe, share: float | None = None) -> Iterator[str]:
+    """The text of the recipe, world and real, without end."""
+    world = iter(WorldCorpus(recipe.world.seed, recipe.world.entities))
+    if not recipe.text.paths:
+        return world
+    paths = [Path(os.path.expandvars(path)) for path in recipe.text.paths]
+    return mixed(world, real_text(paths, recipe.world.seed), recipe.text.share if share is None else share)
+
+
+def _tokenizer(recipe: Recipe, out: Path, announce: Callable[[str], None]) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    from accrete.lm.presets import preset
+    from accrete.lm.tokenizer import train_tokenizer
+
+    folder = out / "tokenizer"
+    if not folder.exists():
+        announce("training the tokenizer")
+        # Half real text: on the world alone the merges would be whole invented names, which no model can copy.
+        sample = itertools.islice(documents(recipe, 0.5), 30_000)
+        trained = train_tokenizer(sample, preset(recipe.preset, **recipe.model).vocab_size)
+        replace_directory(folder, lambda new: trained.save_pretrained(new) and None)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _tokens(
+    recipe: Recipe, out: Path, tokenizer: PreTrainedTokenizerBase, announce: Callable[[str], None]
+) -> numpy.ndarray:
+    """Packed ids: documents one after the other, each closed by the pad token (which is the end of a text)."""
+    import numpy
+
+    path = out / "tokens.npy"
+    if not path.exists():
+        announce(f"writing {recipe.train.tokens:,} tokens")
+        packed = numpy.empty(recipe.train.tokens, dtype="uint32" if len(tokenizer) > 65_535 else "uint16")
+        stream, filled = documents(recipe), 0
+        while filled < len(packed):
+            texts = list(itertools.islice(stream, 1_000))
+            for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
+                ids = [*ids, tokenizer.pad_token_id][: len(packed) - filled]
+                packed[filled : filled + len(ids)] = ids
+                filled += len(ids)
+        write_atomically(path, lambda temporary: _save_array(temporary, packed))
+    return numpy.load(path, mmap_mode="r")
+
+
+def _save_array(path: Path, array: numpy.ndarray) -> None:
+    import numpy
+
+    with path.open("wb") as file:
+        numpy.save(file, array)
+
+
+def _row(probe: Probe, split: str) -> dict[str, Any]:
+    return {"question": probe.question, "answers": list(probe.answers), "split": split}
+
+
+def _item(example: Example) -> dict[str, Any]:
+    return {"question": example.question, "answer": example.answer}
+
+
+def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False) + "\n"
+            file.write(line)

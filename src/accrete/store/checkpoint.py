@@ -1,0 +1,77 @@
+"""A method's state as a directory that can be carried elsewhere: state.safetensors and manifest.json. Ends at a State."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from accrete.errors import HistoryError
+from accrete.files import recover_directory, replace_directory
+from accrete.methods.base import State
+from accrete.store.home import plain_errors
+
+SCHEMA = 1
+
+
+def save_checkpoint(path: Path, state: State, about: Mapping[str, Any]) -> None:
+    """Write `state` to directory `path`, replacing a checkpoint that is there. `about` must name base and method."""
+    if path.exists() and not (path / "manifest.json").exists():
+        raise HistoryError(f"{path} exists and is no checkpoint; choose another place.")
+    tensors = {f"{part}/{key}": v.detach().cpu().clone() for part, key, v in _entries(state) if isinstance(v, Tensor)}
+    values: dict[str, dict[str, Any]] = {part: {} for part in state}
+    for part, key, value in _entries(state):
+        if not isinstance(value, Tensor):
+            values[part][key] = value
+
+    def write(folder: Path) -> None:
+        save_file(tensors, folder / "state.safetensors")
+        (folder / "values.json").write_text(json.dumps(values))
+        files = {file.name: _file_digest(file) for file in sorted(folder.iterdir())}
+        manifest = {"schema": SCHEMA, **about, "files": files}
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+
+    with plain_errors(path.parent):
+        replace_directory(path, write)
+
+
+def load_checkpoint(path: Path, *, base: str, method: str) -> tuple[State, dict[str, Any]]:
+    """The state and the manifest of a checkpoint.
+
+    Raises HistoryError when it is no checkpoint, was changed since, or belongs to another base model or method.
+    """
+    recover_directory(path)
+    try:
+        manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+        changed = [name for name, digest in manifest["files"].items() if _file_digest(path / name) != digest]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise HistoryError(f"There is no complete checkpoint at {path}.") from None
+    if manifest.get("schema") != SCHEMA:
+        raise HistoryError(f"The checkpoint {path} was written by another version of accrete.")
+    if changed:
+        raise HistoryError(f"The checkpoint {path} is damaged: {changed[0]} is not what was saved.")
+    if manifest.get("method") != method:
+        raise HistoryError(f'The checkpoint {path} is of method "{manifest.get("method")}", not "{method}".')
+    if manifest.get("base") != base:
+        raise HistoryError(f'The checkpoint {path} belongs to another base model ("{manifest.get("model")}").')
+    state: dict[str, dict[str, Any]] = json.loads((path / "values.json").read_text("utf-8"))
+    for name, tensor in load_file(path / "state.safetensors").items():
+        part, _, key = name.partition("/")
+        state[part][key] = tensor
+    return dict(state), manifest
+
+
+def _entries(state: State) -> list[tuple[str, str, Any]]:
+    return [(part, key, value) for part, entries in state.items() for key, value in entries.items()]
+
+
+def _file_digest(path: Path) -> str:
+    if path.parent.joinpath(path.name).resolve().parent != path.parent.resolve():
+        raise ValueError(f"{path.name} leaves its folder")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

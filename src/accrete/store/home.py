@@ -1,0 +1,79 @@
+"""The directory where lessons live: its place, its lock, and its errors in plain words. Ends at a path that can be used."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from accrete.errors import HomeError, LockedError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the disk is full or a file size limit was reached",
+    errno.EROFS: "it is read-only",
+    errno.EACCES: "permission was denied",
+    errno.EPERM: "permission was denied",
+    errno.ENOTDIR: "it is not a directory",
+    errno.EEXIST: "it is not a directory",
+}
+
+
+def default_home() -> Path:
+    """ACCRETE_HOME, else ~/.accrete."""
+    return Path(os.environ.get("ACCRETE_HOME") or "~/.accrete").expanduser()
+
+
+@contextlib.contextmanager
+def plain_errors(home: Path) -> Iterator[None]:
+    """Turn what the file system and SQLite say about `home` into one sentence (HomeError)."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise HomeError(f"Cannot use the home {home}: {_sqlite_reason(error)}. Nothing was lost.") from None
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+        raise HomeError(f"Cannot use the home {home}: {reason}. Nothing was lost.") from None
+    except Exception as error:
+        # safetensors reports a full disk as an exception of its own.
+        if type(error).__name__ == "SafetensorError":
+            raise HomeError(f"Cannot write into the home {home}: {error}. Nothing was lost.") from None
+        raise
+
+
+def _sqlite_reason(error: sqlite3.Error) -> str:
+    text = str(error)
+    if "readonly" in text or "unable to open" in text:
+        return "it is read-only or cannot be opened"
+    if "full" in text or "disk I/O" in text:
+        return "the disk is full or failing"
+    if "malformed" in text or "not a database" in text:
+        return "its journal is damaged"
+    return text
+
+
+@contextlib.contextmanager
+def writing(home: Path) -> Iterator[None]:
+    """Hold the home for one writer. A second one gets LockedError at once; a crash frees the lock."""
+    with plain_errors(home):
+        home.mkdir(parents=True, exist_ok=True)
+        handle = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise LockedError(
+                f"Another accrete (process {holder}) is changing {home}; wait for it, or use another --home."
+            ) from None
+        with plain_errors(home):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
