@@ -1,0 +1,28 @@
+"""The command line: parse, call, print. One file per group of verbs; ends at the entry point."""
+
+import typer
+
+from accrete.cli import demo, lessons, pretrain
+from accrete.cli.session import common
+
+app = typer.Typer(
+    name="accrete",
+    help="Teach a language model new documents while it is in use; every lesson is measured and can be undone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help costs half the time of boxed help
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.callback()(common)
+for command in (lessons.learn, lessons.ask, lessons.log, lessons.show, lessons.undo, lessons.status, lessons.methods,
+                demo.demo, pretrain.pretrain):  # fmt: skip
+    app.command()(command)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""What every verb shares: the options before and after it, the two output forms, errors in one sentence.
+
+Ends where a verb begins: `@verb` turns `f(session, ...)` into a typer command.
+"""
+
+import functools
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from accrete.errors import AccreteError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from accrete.learner import Learner
+
+Home = Annotated[Path | None, typer.Option("--home", help="Where lessons are kept [ACCRETE_HOME or ~/.accrete].")]
+Model = Annotated[str | None, typer.Option("--model", help="embedded, a hub id[@revision], or a directory [embedded].")]
+Method = Annotated[str | None, typer.Option("--method", help="How to learn; see `accrete methods` [full_finetune].")]
+Json = Annotated[bool | None, typer.Option("--json", help="Print results as JSON, one object a line.")]
+Offline = Annotated[bool | None, typer.Option("--offline", help="Open no network connection.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps [auto].")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="auto (float32), float32, bfloat16 or float16 [auto].")]
+Options = Annotated[list[str] | None, typer.Option("--set", help="An option of the method, as key=value; repeatable.")]
+
+
+@dataclass(frozen=True)
+class Session:
+    """The options common to all verbs; None where nothing was said."""
+
+    home: Home = None
+    model: Model = None
+    method: Method = None
+    json: Json = None
+    offline: Offline = None
+    device: Device = None
+    dtype: Dtype = None
+    set: Options = None
+
+    def then(self, later: dict[str, Any]) -> "Session":
+        """What was said after the verb wins over what was said before it."""
+        return replace(self, **{key: value for key, value in later.items() if value not in (None, [])})
+
+    def learner(self, progress: Any = None) -> "Learner":
+        """The learner these options describe."""
+        from accrete.learner import DEFAULT_METHOD, Learner
+
+        options: dict[str, Any] = {"progress": progress} if progress else {}
+        return Learner(
+            self.model or "embedded",
+            method=self.method or DEFAULT_METHOD,
+            home=self.home,
+            config=dict(_setting(text) for text in self.set or []),
+            device=self.device or "auto",
+            dtype=self.dtype or "auto",
+            offline=bool(self.offline),
+            **options,
+        )
+
+    def print(self, result: dict[str, Any] | list[Any], human: Callable[["Console"], None]) -> None:
+        """The result on stdout: as JSON when asked, else as `human` writes it."""
+        if self.json:
+            print(json.dumps(result, ensure_ascii=False), flush=True)
+            return
+        from rich.console import Console
+
+        human(Console(highlight=False, soft_wrap=not sys.stdout.isatty()))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f'--set wants key=value, not "{text}".')
+    if value.replace(".", "").replace("e", "").replace("-", "").isdigit():
+        return key, float(value) if any(mark in value for mark in ".e") else value  # YAML reads 1e-4 as text
+    return key, yaml.safe_load(value)
+
+
+_COMMON = [
+    inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=f.type) for f in fields(Session)
+]
+
+
+def common(ctx: typer.Context, **options: Any) -> None:
+    """Remember what was said before the verb."""
+    ctx.obj = Session().then(options)
+
+
+_CONTEXT = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+
+
+def _declare(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> None:
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+
+
+_declare(common, [_CONTEXT, *_COMMON])
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """A typer command from `function(session, ...)`: adds the common options and puts errors into one sentence."""
+
+    @functools.wraps(function)
+    def command(ctx: typer.Context, **arguments: Any) -> None:
+        shared = {f.name: arguments.pop(f.name) for f in fields(Session)}
+        session = (ctx.obj or Session()).then(shared)
+        with one_sentence(bool(session.json)):
+            function(session, **arguments)
+
+    own = list(inspect.signature(function).parameters.values())[1:]
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    _declare(command, [_CONTEXT, *keyword, *_COMMON])
+    del command.__wrapped__  # type: ignore[attr-defined]
+    return command
+
+
+@contextmanager
+def one_sentence(as_json: bool) -> Iterator[None]:
+    """Print what went wrong as one sentence and leave with its exit code; ACCRETE_DEBUG=1 lets tracebacks through."""
+    try:
+        yield
+    except AccreteError as error:
+        _fail(str(error), error.exit_code, as_json)
+    except KeyboardInterrupt:
+        _fail("Stopped; the last commit stands.", 130, as_json)
+    except BrokenPipeError:
+        os._exit(0)
+    except (MemoryError, OSError) as error:
+        _fail(f"{type(error).__name__}: {error}".rstrip(": ") + ". The last commit stands.", 1, as_json)
+    except Exception as error:
+        if os.environ.get("ACCRETE_DEBUG"):
+            raise
+        message = " ".join(str(error).split())[:300]
+        _fail(f"Internal error ({type(error).__name__}): {message} [ACCRETE_DEBUG=1 shows where]", 1, as_json)
+
+
+def _fail(sentence: str, code: int, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": sentence}, ensure_ascii=False))
+    print(f"accrete: {sentence}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+class Ticker:
+    """Progress on stderr: a line that rewrites itself on a terminal, silence elsewhere."""
+
+    def __init__(self, title: str, quiet: bool = False):
+        self.title = title
+        self.live = sys.stderr.isatty() and not quiet
+
+    def __call__(self, stage: str, step: int, loss: float) -> None:
+        if self.live:
+            figures = f", step {step}, loss {loss:.3f}" if stage == "learning" else ""
+            print(f"\r\x1b[K{self.title}: {stage}{figures}", end="", file=sys.stderr, flush=True)
+
+    def done(self) -> None:
+        if self.live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
