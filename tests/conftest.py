@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -92,3 +93,17 @@ def home(tmp_path: Path) -> Path:
 def embedded() -> LM:
     """A fresh copy of the model that ships with the package."""
     return load("embedded", device="cpu", offline=True)
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model saved as `accrete pretrain` saves one: for tests that name a model rather than hold it."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    lm = tiny_lm(layers=2)
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    sentinels = [{"question": q, "answers": answers, "split": split} for q, answers, split in lm.sentinels]
+    background = [{"question": q, "answer": a} for q, a in lm.background]
+    for name, rows in (("sentinels", sentinels), ("background", background)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder

@@ -28,7 +28,8 @@ def build(schema: type[C], values: Mapping[str, Any], where: str) -> C:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            raise UsageError(f'Unknown key "{key}" in {where}.{did_you_mean(key, _keys(schema, problem["loc"]))}') from None
+            suggestion = did_you_mean(str(problem["loc"][-1]), _keys(schema, problem["loc"]))
+            raise UsageError(f'Unknown key "{key}" in {where}.{suggestion}') from None
         raise UsageError(f'Key "{key}" in {where}: {problem["msg"]}.') from None
 
 

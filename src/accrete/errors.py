@@ -54,4 +54,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' Did you mean "x"?' for a near miss, else ' Known: a, b.'"""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1)
-    return f' Did you mean "{near[0]}"?' if near else f" Known: {', '.join(names)}."
+    if near:
+        return f' Did you mean "{near[0]}"?'
+    return f" Known: {', '.join(names)}." if names else ""

@@ -28,12 +28,17 @@ def replace_directory(path: Path, write: Callable[[Path], None]) -> None:
     `recover_directory` puts that right.
     """
     new, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
+    recover_directory(path)  # else the only copy would be cleared away as the old one
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    write(new)
-    for file in new.iterdir():
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
+    try:
+        write(new)
+        for file in new.iterdir():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         os.rename(path, old)

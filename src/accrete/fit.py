@@ -47,7 +47,7 @@ def fit(
         if not math.isfinite(value := float(total.detach())):
             raise AccreteError(f"The loss was {value} after {steps} steps: a lower learning rate may help.")
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         if clip:
             torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
         gate.step(optimizer) if gate else optimizer.step()

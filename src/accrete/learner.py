@@ -8,6 +8,7 @@ One lesson is one transaction:
 
 from __future__ import annotations
 
+import copy
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -65,7 +66,7 @@ class Learner:
         self.method_name, self.base = method, self.lm.digest
         self.journal, self.progress = Journal(self.home), progress
         self.method = kind(self.lm, self.config)
-        self._birth = method_base.state_of(self.method)
+        self._birth = copy.deepcopy(method_base.state_of(self.method))  # its tensors are the live ones
         self._head: str | None = None
         self._go_to(self._active())
 
@@ -231,11 +232,20 @@ class Learner:
         with writing(self.home):
             active = self._active()
             if not active:
-                raise HistoryError(f"There is nothing to undo: {self.method_name} has taught {self.lm.name} nothing here.")
-            self._go_to(active[:-1])
-            if self.digest != active[-1].digest_before:
-                raise HistoryError(f"The state before {active[-1].id} cannot be rebuilt exactly; nothing was changed.")
-            self.journal.undo(active[-1], _now())
+                raise HistoryError(
+                    f"There is nothing to undo: {self.method_name} has taught {self.lm.name} nothing here."
+                )
+            try:
+                self._go_to(active[:-1])
+                if self.digest != active[-1].digest_before:
+                    raise HistoryError(
+                        f"The state before {active[-1].id} cannot be rebuilt exactly; nothing was changed."
+                    )
+                self.journal.undo(active[-1], _now())
+            except BaseException:
+                self._head = "unknown"
+                self._go_to(self._active())
+                raise
             return active[-1]
 
     def status(self) -> dict[str, Any]:

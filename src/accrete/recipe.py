@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from accrete.config import Config, build, parse_yaml
 from accrete.data.corpus import WorldCorpus, mixed, real_text
 from accrete.errors import DocumentError, UsageError
@@ -42,7 +44,7 @@ class Recipe(Config):
     """Everything that decides what a model becomes."""
 
     preset: str = "nano"
-    model: dict[str, Any] = {}
+    model: dict[str, Any] = Field(default_factory=dict)
     world: WorldConfig = WorldConfig()
     text: TextConfig = TextConfig()
     train: TrainConfig = TrainConfig()
@@ -78,7 +80,7 @@ def run(
     torch.manual_seed(recipe.train.seed)
     from transformers import AutoModelForCausalLM
 
-    config = preset(recipe.preset, **recipe.model, vocab_size=len(tokenizer))
+    config = preset(recipe.preset, **(recipe.model | {"vocab_size": len(tokenizer)}))
     config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     # Attention written as matrix products: on a CPU the backward pass of the fused kernel takes 40 % of a step.
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -112,7 +114,7 @@ def _claim(out: Path, recipe: Recipe) -> None:
     claimed = out / "recipe.json"
     if claimed.exists() and claimed.read_text() != text:
         raise UsageError(f"{out} holds the run of another recipe; choose another --out or remove it.")
-    write_atomically(claimed, lambda path: path.write_text(text) and None)
+    write_atomically(claimed, lambda path: _discard(path.write_text(text)))
 
 
 def documents(recipe: Recipe, share: float | None = None) -> Iterator[str]:
@@ -136,7 +138,7 @@ def _tokenizer(recipe: Recipe, out: Path, announce: Callable[[str], None]) -> Pr
         # Half real text: on the world alone the merges would be whole invented names, which no model can copy.
         sample = itertools.islice(documents(recipe, 0.5), 30_000)
         trained = train_tokenizer(sample, preset(recipe.preset, **recipe.model).vocab_size)
-        replace_directory(folder, lambda new: trained.save_pretrained(new) and None)
+        replace_directory(folder, lambda new: _discard(trained.save_pretrained(new)))
     return AutoTokenizer.from_pretrained(folder)
 
 
@@ -159,6 +161,10 @@ def _tokens(
                 filled += len(ids)
         write_atomically(path, lambda temporary: _save_array(temporary, packed))
     return numpy.load(path, mmap_mode="r")
+
+
+def _discard(_: object) -> None:
+    """Lets a writer be a lambda."""
 
 
 def _save_array(path: Path, array: numpy.ndarray) -> None:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @verb
 def demo(
     session: Session,
-    keep: Annotated[bool, typer.Option("--keep", help="Use the home and keep the lesson, instead of a scratch home.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Use the home and keep the lesson, instead of a scratch home.")
+    ] = False,
 ) -> None:
     """Teach the embedded model a document it cannot know; show what it learned, kept and cost."""
     if keep:
@@ -41,7 +43,7 @@ def _demo(session: Session) -> None:
     console = Console(highlight=False, quiet=bool(session.json))
     text = read_document(demo_file("document.md")).text
     study = read_document(demo_file("study.jsonl"))
-    probes = tuple(replace(probe, context=_paragraph(text, probe)) for probe in read_probes(demo_file("probes.jsonl")))
+    probes = read_probes(demo_file("probes.jsonl"))
     learner = session.learner()
 
     console.print("[bold]A document about things nobody has heard of[/]\n")
@@ -50,7 +52,9 @@ def _demo(session: Session) -> None:
     before, ceiling = _answers(learner, probes), _answers(learner, probes, with_context=True)
     floor_grade, ceiling_grade = learner.grade(probes), learner.grade(probes, with_context=True)
 
-    console.print(f"\n[bold]2. It studies {len(study.items)} questions and answers about it ({learner.method_name})[/]\n")
+    console.print(
+        f"\n[bold]2. It studies {len(study.items)} questions and answers about it ({learner.method_name})[/]\n"
+    )
     ticker = learner.progress = Ticker("studying", bool(session.json))
     commit = learner.learn(study, probes=probes)
     ticker.done()
@@ -77,11 +81,6 @@ def _demo(session: Session) -> None:
         session.print(result, lambda _: None)
 
 
-def _paragraph(text: str, probe: "Probe") -> str:
-    """The paragraph that a probe asks about: what the model is given to read for the ceiling."""
-    return probe.context or text
-
-
 def _answers(learner: "Learner", probes: tuple["Probe", ...], with_context: bool = False) -> list[str]:
     from accrete.types import Query
 
@@ -106,8 +105,16 @@ def _result_table(metrics: Any, floor: float | None, ceiling: float | None) -> A
     from accrete.cli.lessons import _figure, _table
 
     table = _table("", "before", "after", "ceiling", "")
-    table.add_row("learned", _figure(floor), _figure(metrics["probes_after"]), _figure(ceiling), "share of the questions above")
-    table.add_row("kept", _figure(metrics["kept_before"]), _figure(metrics["kept_after"]), "", "what it knew before, 200 questions")
+    table.add_row(
+        "learned", _figure(floor), _figure(metrics["probes_after"]), _figure(ceiling), "share of the questions above"
+    )
+    table.add_row(
+        "kept",
+        _figure(metrics["kept_before"]),
+        _figure(metrics["kept_after"]),
+        "",
+        "what it knew before, 200 questions",
+    )
     table.add_row("loss", _figure(metrics["loss_before"]), _figure(metrics["loss_after"]), "", "nats per token studied")
     table.add_row("cost", "", f"{metrics['learning_seconds']:.1f} s", "", f"{metrics['steps']} steps on this machine")
     return table

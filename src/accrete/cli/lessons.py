@@ -1,5 +1,6 @@
 """The verbs of everyday: learn, ask, log, show, undo, status, methods."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 @verb
 def learn(
     session: Session,
-    paths: Annotated[list[Path], typer.Argument(help="Text, or .jsonl lines of question and answer.", show_default=False)],
-    probes: Annotated[Path | None, typer.Option(help="Questions asked before and after, never taught (.jsonl).")] = None,
+    paths: Annotated[
+        list[Path], typer.Argument(help="Text, or .jsonl lines of question and answer.", show_default=False)
+    ],
+    probes: Annotated[
+        Path | None, typer.Option(help="Questions asked before and after, never taught (.jsonl).")
+    ] = None,
     domain: Annotated[str, typer.Option(help="What the document belongs to.")] = "default",
     importance: Annotated[float, typer.Option(help="How much it matters, 1 being normal.")] = 1.0,
 ) -> None:
@@ -26,7 +31,9 @@ def learn(
     from accrete.data.documents import read_document, read_probes
 
     asked = read_probes(probes) if probes else ()
-    documents = [read_document(path) for path in paths]  # before the first lesson: a typo in the last path costs nothing
+    documents = [
+        read_document(path) for path in paths
+    ]  # before the first lesson: a typo in the last path costs nothing
     learner = session.learner()
     for document in documents:
         ticker = learner.progress = Ticker(document.name, bool(session.json))
@@ -34,7 +41,7 @@ def learn(
             commit = learner.learn(document, probes=asked, domain=domain, importance=importance)
         finally:
             ticker.done()
-        session.print(lesson_json(commit), lambda console, commit=commit: print_lesson(console, commit))
+        session.print(lesson_json(commit), functools.partial(print_lesson, commit=commit))
 
 
 @verb
@@ -72,7 +79,9 @@ def log(session: Session) -> None:
 
     def human(console: "Console") -> None:
         if not commits:
-            console.print(f"No lessons yet: {learner.method_name} has taught {learner.lm.name} nothing in {learner.home}.")
+            console.print(
+                f"No lessons yet: {learner.method_name} has taught {learner.lm.name} nothing in {learner.home}."
+            )
             return
         table = _table("commit", "when", "document", "tokens", "loss", "kept", "probes", "seconds", "")
         for c in commits:
@@ -125,7 +134,8 @@ def undo(session: Session) -> None:
     session.print(
         result,
         lambda console: console.print(
-            f"undone: {undone.document} ({undone.id}); the state is again {learner.digest[:12]}, bit for bit", markup=False
+            f"undone: {undone.document} ({undone.id}); the state is again {learner.digest[:12]}, bit for bit",
+            markup=False,
         ),
     )
 

@@ -52,6 +52,8 @@ class Session:
 
     def learner(self, progress: Any = None) -> "Learner":
         """The learner these options describe."""
+        if self.offline:  # here already: the libraries below look at it when they are imported, not later
+            os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
         from accrete.learner import DEFAULT_METHOD, Learner
 
         options: dict[str, Any] = {"progress": progress} if progress else {}
@@ -121,7 +123,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     own = list(inspect.signature(function).parameters.values())[1:]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     _declare(command, [_CONTEXT, *keyword, *_COMMON])
-    del command.__wrapped__  # type: ignore[attr-defined]
+    del command.__wrapped__
     return command
 
 

@@ -17,9 +17,8 @@ def chunks(document: Document, size: int = 800) -> tuple[Passage, ...]:
             passages.append(_passage(document, start, end))
             start = end
         end = stop
-    if text[start:].strip():
-        passages.append(_passage(document, start, len(text)))
-    return tuple(passages)
+    passages.append(_passage(document, start, len(text)))
+    return tuple(passage for passage in passages if passage.text)
 
 
 def _passage(document: Document, start: int, end: int) -> Passage:

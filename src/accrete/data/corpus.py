@@ -70,7 +70,9 @@ class WorldCorpus:
         while not (facts := self.world.timeline(entity, sorted(draw.sample(range(1990, 2025), 2)), share=0.8)):
             entity = self.world.entity()
         passage = " ".join(self.world.statement(fact) for fact in facts)
-        turns = [(self.world.question(fact, draw.choice(TAUGHT)), fact.value) for fact in draw.sample(facts, len(facts))]
+        turns = [
+            (self.world.question(fact, draw.choice(TAUGHT)), fact.value) for fact in draw.sample(facts, len(facts))
+        ]
         return chat([(f"{passage}\n\n{turns[0][0]}", turns[0][1]), *turns[1:3]])
 
     def plain(self) -> str:

@@ -51,15 +51,16 @@ def _text(path: Path) -> str:
         raise DocumentError(f"There is no file {path}.") from None
     except OSError as error:
         raise DocumentError(f"Cannot read {path}: {error.strerror}.") from None
-    if not raw.strip():
-        raise DocumentError(f"{path} is empty.")
     if b"\0" in raw[:65_536] and not raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DocumentError(f"{path} is a binary file, not text.")
     try:
-        return raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DocumentError(f"{path} is not UTF-8 text (line {line}); save it as UTF-8.") from None
+    if not text.strip():
+        raise DocumentError(f"{path} is empty.")
+    return text
 
 
 def _rows(path: Path, text: str) -> list[tuple[dict[str, Any], str]]:
@@ -71,6 +72,7 @@ def _rows(path: Path, text: str) -> list[tuple[dict[str, Any], str]]:
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()  # an escaped half of a surrogate pair is no text
         except (ValueError, RecursionError):
             raise DocumentError(f"{where} is not valid JSON.") from None
         if not isinstance(row, dict):

@@ -19,9 +19,41 @@ from accrete.types import Document, Example, Fact, Probe
 
 STUDY, PROBE, HELD_OUT = (0, 1), 2, 3  # which question phrasings are taught, asked, and never seen by anyone
 
-_ONSETS = "b br c ch d dr f fl g gr h j k kl l m n p pr qu r s sh st t th tr v w y z".split()
-_VOWELS = "a e i o u ai au ea ie oo".split()
-_CODAS = "b ck d l ll m n nd r rn s ss st t th v x".split() + [""] * 12
+_ONSETS = [
+    "b",
+    "br",
+    "c",
+    "ch",
+    "d",
+    "dr",
+    "f",
+    "fl",
+    "g",
+    "gr",
+    "h",
+    "j",
+    "k",
+    "kl",
+    "l",
+    "m",
+    "n",
+    "p",
+    "pr",
+    "qu",
+    "r",
+    "s",
+    "sh",
+    "st",
+    "t",
+    "th",
+    "tr",
+    "v",
+    "w",
+    "y",
+    "z",
+]
+_VOWELS = ["a", "e", "i", "o", "u", "ai", "au", "ea", "ie", "oo"]
+_CODAS = ["b", "ck", "d", "l", "ll", "m", "n", "nd", "r", "rn", "s", "ss", "st", "t", "th", "v", "x"] + [""] * 12
 _FIRM_SUFFIXES = ("Works", "Guild", "Brothers", "Mills", "Trust", "Union", "Partners", "Yards")
 _BUILDING_SUFFIXES = ("Hall", "Tower", "House", "Gate", "Court", "Rotunda")
 _TITLE_WORDS = ("Lantern", "Orchard", "Winter", "Ladder", "Mirror", "Garden", "Bridge", "Letter", "Harvest", "Silence",

@@ -7,6 +7,7 @@ self_attn and mlp, norm; then lm_head. Another family is one more branch in `ana
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -21,17 +22,17 @@ class Anatomy:
     body: nn.Module
     embedding: nn.Module
     rotary: nn.Module
-    layers: nn.ModuleList
+    layers: Any  # an nn.ModuleList of blocks
     final_norm: nn.Module
     head: nn.Module
     layer_types: tuple[str, ...]  # "full_attention" or "sliding_attention", per layer
     sliding_window: int | None
 
     def mlp(self, i: int) -> nn.Module:
-        return self.layers[i].mlp
+        return cast(nn.Module, self.layers[i].mlp)
 
     def attention(self, i: int) -> nn.Module:
-        return self.layers[i].self_attn
+        return cast(nn.Module, self.layers[i].self_attn)
 
     @property
     def last_quarter(self) -> int:

@@ -149,7 +149,9 @@ def _left_padded(prompts: SequenceOf[SequenceOf[int]], lm: LM) -> tuple[Tensor, 
 def _step(lm: LM, ids_BT: Tensor, mask_BK: Tensor, cache: DynamicCache) -> tuple[Tensor, Tensor]:
     """States [B, D] and logits [B, V] after the last token of `ids_BT`; the cache grows by its tokens."""
     positions = (mask_BK.cumsum(-1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
-    inputs = dict(input_ids=ids_BT, attention_mask=mask_BK, position_ids=positions, past_key_values=cache, use_cache=True)
+    inputs = dict(
+        input_ids=ids_BT, attention_mask=mask_BK, position_ids=positions, past_key_values=cache, use_cache=True
+    )
     if lm.anatomy is None:  # an unknown architecture may do more between body and head than we know
         output = lm.model(**inputs, output_hidden_states=True)
         return output.hidden_states[-1][:, -1], output.logits[:, -1].float()

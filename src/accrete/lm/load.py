@@ -77,7 +77,7 @@ def _source(name: str) -> tuple[str, dict[str, Any]]:
             raise ModelError("The embedded model is not part of this installation; reinstall accrete.")
         return str(embedded_directory()), {"local_files_only": True}
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name.strip() and path.is_dir():  # Path("") is the current directory
         if not (path / "config.json").exists():
             raise ModelError(f"{name} is a directory without a model: it has no config.json.")
         return str(path), {"local_files_only": True}
@@ -88,6 +88,7 @@ def _source(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def _from_pretrained(source: str, name: str, dtype: torch.dtype, offline: bool, options: dict[str, Any]) -> LM:
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from accrete.lm.model import LM
@@ -95,11 +96,17 @@ def _from_pretrained(source: str, name: str, dtype: torch.dtype, offline: bool, 
     options = {"local_files_only": offline, "trust_remote_code": False} | options
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
+        if info["missing_keys"]:  # transformers would fill them with noise
+            raise ValueError(f"its weights lack {min(info['missing_keys'])}.")
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError, SafetensorError) as error:
         local = options["local_files_only"]
         if offline and not Path(source).is_dir():
-            raise OfflineError(f'"{name}" is not on this machine, and the network is switched off (--offline).') from None
+            raise OfflineError(
+                f'"{name}" is not on this machine, and the network is switched off (--offline).'
+            ) from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         place = "in its directory" if local else "on this machine or the hub"
         raise ModelError(f'Cannot load the model "{name}" {place}: {reason}') from None
@@ -112,4 +119,5 @@ def _from_pretrained(source: str, name: str, dtype: torch.dtype, offline: bool, 
 
 def _lines(directory: str, name: str) -> list[dict[str, Any]]:
     path = Path(directory) / f"{name}.jsonl"
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    text = path.read_text("utf-8") if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n") if line.strip()]

@@ -192,5 +192,5 @@ def weights_digest(tensors: dict[str, Tensor]) -> str:
         tensor = tensors[name].detach().cpu().contiguous()
         hasher.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         if tensor.numel():
-            hasher.update(memoryview(tensor.view(-1).view(torch.uint8).numpy()))
+            hasher.update(tensor.view(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()

@@ -81,7 +81,7 @@ def pretrain(
         with _autocast(device, config.autocast):
             logits = forward(input_ids=batch, use_cache=False).logits
         loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten())
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         for optimizer in optimizers.values():
             for group in optimizer.param_groups:
@@ -132,7 +132,7 @@ def _batch_rows(step: int, rows: int, config: TrainConfig) -> torch.Tensor:
     wanted = torch.arange(position, position + config.batch)
     epochs = wanted // rows
     picked = torch.empty_like(wanted)
-    for epoch in epochs.unique().tolist():
+    for epoch in set(epochs.tolist()):
         order = torch.randperm(rows, generator=torch.Generator().manual_seed(config.seed * 1_000_003 + epoch))
         inside = epochs == epoch
         picked[inside] = order[wanted[inside] % rows]
@@ -149,7 +149,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 # --- the checkpoint: model.safetensors, optimizer.safetensors, step.json ---------------------------------------------

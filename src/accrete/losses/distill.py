@@ -22,7 +22,9 @@ class KLToBase:
     `off` is the adapter's context in which the base model answers; `batches` yields general material without end.
     """
 
-    def __init__(self, weight: float, off: Callable[[], contextlib.AbstractContextManager[None]], batches: Iterator[Batch]):
+    def __init__(
+        self, weight: float, off: Callable[[], contextlib.AbstractContextManager[None]], batches: Iterator[Batch]
+    ):
         self.weight, self.off, self.batches = weight, off, batches
 
     def __call__(self, lm: LM, batch: Batch, output_BTV: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from accrete import config
 from accrete.adapters.full import FullAdapter
+from accrete.config import Config
 from accrete.data.replay import Replay
-from accrete.fit import fit
+from accrete.fit import Loss, fit
 from accrete.lm import batch
 from accrete.lm.model import LM
 from accrete.lm.prompts import study_sequence, text_sequences
@@ -19,7 +19,7 @@ from accrete.methods.base import Method, Progress, RandomState
 from accrete.types import Lesson, Report
 
 
-class Config(config.Config):
+class Options(Config):
     rate: float = 3e-4
     batch_size: int = 16
     max_steps: int = 160
@@ -36,10 +36,10 @@ class Config(config.Config):
 class FullFinetune(Method):
     """Full finetuning on study items or text, held to the base model by KL and to earlier lessons by replay."""
 
-    Config = Config
+    Config = Options
     parts = ("adapter", "replay", "random")
 
-    def __init__(self, lm: LM, config: Config):
+    def __init__(self, lm: LM, config: Options):
         self.lm, self.config = lm, config
         self.random = RandomState(config.seed)
         self.adapter = FullAdapter(lm)
@@ -47,7 +47,7 @@ class FullFinetune(Method):
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         new = sequences(self.lm, lesson, self.config.window)
-        losses = [next_token]
+        losses: list[Loss] = [next_token]
         if self.lm.background and self.config.kl_weight:
             losses.append(KLToBase(self.config.kl_weight, self.adapter.off, self._general()))
         optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=self.config.rate, weight_decay=0.0)

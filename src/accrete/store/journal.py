@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ CREATE TABLE IF NOT EXISTS commits (id TEXT PRIMARY KEY, history INTEGER NOT NUL
 CREATE TABLE IF NOT EXISTS tensors (digest TEXT PRIMARY KEY, pack TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS commits_by_history ON commits (history, number);
 """
+_COLUMNS = ("id", "parent", "number", "time", "document", "sha256", "domain", "digest_before", "digest_after", "config",
+            "metrics", "bytes", "undone")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,12 @@ class Journal:
             if write:
                 self.packs.mkdir(parents=True, exist_ok=True)
                 database = sqlite3.connect(self.path, timeout=10)
-                database.execute("PRAGMA journal_mode = WAL")
-                database.execute("PRAGMA synchronous = FULL")
-                database.executescript(_TABLES)
-                database.execute(f"PRAGMA user_version = {SCHEMA}")
             else:
                 database = self._reader()
             try:
-                self._check_schema(database)
+                if write:
+                    self._prepare(database)
+                self._check_schema(database, write)
                 with database:
                     yield database
             finally:
@@ -94,14 +94,21 @@ class Journal:
         uri = self.path.absolute().as_uri()
         try:
             database = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=10)
-            database.execute("SELECT count(*) FROM histories")
+            database.execute("SELECT count(*) FROM sqlite_master")
         except sqlite3.OperationalError:  # WAL wants to write beside the file; on read-only media nothing can change it
             database = sqlite3.connect(f"{uri}?immutable=1", uri=True)
         return database
 
-    def _check_schema(self, database: sqlite3.Connection) -> None:
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version != SCHEMA:
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        """The tables and their version come in one transaction: a crash leaves both or neither."""
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        if _version(database) == 0:
+            database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+
+    def _check_schema(self, database: sqlite3.Connection, write: bool) -> None:
+        version = _version(database)
+        if version != SCHEMA and (write or version):  # 0: a crash came before the tables; reading finds nothing
             raise HomeError(f"The home {self.home} was written by another version of accrete (schema {version}).")
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -111,13 +118,14 @@ class Journal:
         if not self.path.exists():
             return []
         with self._open() as database:
+            if not _version(database):
+                return []
             rows = database.execute(
-                "SELECT c.id, parent, number, time, document, sha256, domain, digest_before, digest_after, config, metrics,"
-                " bytes, undone FROM commits c JOIN histories h ON c.history = h.id"
-                " WHERE h.base = ? AND h.method = ? ORDER BY c.rowid",
+                f"SELECT {', '.join(f'c.{column}' for column in _COLUMNS)}"
+                " FROM commits c JOIN histories h ON c.history = h.id WHERE h.base = ? AND h.method = ? ORDER BY c.rowid",
                 (base, method),
             ).fetchall()
-        return [Commit(*row[:9], json.loads(row[9]), json.loads(row[10]), *row[11:]) for row in rows]
+        return [_commit(row) for row in rows]
 
     def active(self, base: str, method: str) -> list[Commit]:
         """The commits that make up the present state, oldest first."""
@@ -127,7 +135,9 @@ class Journal:
         """The commit whose id begins with `reference`; HistoryError when there is none or more than one."""
         found = [commit for commit in self.commits(base, method) if reference and commit.id.startswith(reference)]
         if len(found) != 1:
-            raise HistoryError(f'There is {"no" if not found else "more than one"} commit "{reference}" in this history.')
+            raise HistoryError(
+                f'There is {"no" if not found else "more than one"} commit "{reference}" in this history.'
+            )
         return found[0]
 
     def state(self, commit: Commit) -> State:
@@ -178,8 +188,12 @@ class Journal:
         new = {digest: tensor for digest, tensor in tensors.items() if digest not in known}
         size = self._write_pack(name, new) if new else 0
         with self._open(write=True) as database:
-            database.execute("INSERT OR IGNORE INTO histories (base, method, model) VALUES (?, ?, ?)", (base, method, model))
-            (history,) = database.execute("SELECT id FROM histories WHERE base = ? AND method = ?", (base, method)).fetchone()
+            database.execute(
+                "INSERT OR IGNORE INTO histories (base, method, model) VALUES (?, ?, ?)", (base, method, model)
+            )
+            (history,) = database.execute(
+                "SELECT id FROM histories WHERE base = ? AND method = ?", (base, method)
+            ).fetchone()
             database.executemany("INSERT INTO tensors VALUES (?, ?)", [(digest, name) for digest in new])
             text = json.dumps(manifest)
             row = (name, history, commit.parent, commit.number, commit.time, commit.document, commit.sha256, commit.domain,
@@ -215,6 +229,15 @@ class Journal:
             for path in self.packs.iterdir():
                 if path.name.removesuffix(".safetensors") not in named:
                     path.unlink()
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return database.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _commit(row: Sequence[Any]) -> Commit:
+    fields = dict(zip(_COLUMNS, row, strict=True))
+    return Commit(**fields | {"config": json.loads(fields["config"]), "metrics": json.loads(fields["metrics"])})
 
 
 def tensor_digest(tensor: Tensor) -> str:

@@ -1,0 +1,124 @@
+"""`accrete pretrain`: from a recipe to a model directory, resumed after a kill, and plain about what is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from accrete import Learner, load
+from accrete.cli.main import app
+
+MODEL = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "vocab_size": 600}
+TRAIN = {"tokens": 8_192, "length": 64, "batch": 8, "autocast": "off", "save_seconds": 0.0}
+RECIPE = {"preset": "nano", "model": MODEL, "world": {"entities": 300}, "train": TRAIN}
+
+
+def write_recipe(path, **changes):
+    path.write_text(yaml.safe_dump(RECIPE | changes))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One whole run: the folder it lives in and what the command printed."""
+    folder = tmp_path_factory.mktemp("pretrain")
+    recipe = write_recipe(folder / "tiny.yaml")
+    result = CliRunner().invoke(app, ["pretrain", recipe, "--out", str(folder / "run"), "--json"])
+    assert result.exit_code == 0, result.output
+    return folder, result
+
+
+def weights(folder):
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def test_it_says_what_it_made(run):
+    folder, result = run
+    printed = json.loads(result.stdout)
+    assert printed["model"] == str(folder / "run" / "model") and printed["tokens"] == 8_192
+    assert 0 < printed["loss"] < 10
+    assert "tokens/s" in result.stderr and "step 16/16" in result.stderr
+
+
+def test_the_model_can_be_loaded_and_taught(run, tmp_path):
+    folder, _ = run
+    lm = load(str(folder / "run" / "model"), offline=True)
+    assert lm.layers == 2 and len(lm.tokenizer) == lm.model.config.vocab_size == 600
+    assert {split for _, _, split in lm.sentinels} == {"guard", "scored"} and len(lm.background) > 100
+    asked = {question for question, _, _ in lm.sentinels}
+    assert not asked & {question for question, _ in lm.background}
+    lm.sentinels = lm.sentinels[:4]
+    commit = Learner(lm, home=tmp_path, config={"max_steps": 1}).learn_from_text("The ship Ula sails from Morvane.")
+    assert commit.digest_before != commit.digest_after
+
+
+def test_a_finished_run_is_not_trained_again(run):
+    folder, _ = run
+    before = weights(folder / "run")
+    result = CliRunner().invoke(app, ["pretrain", str(folder / "tiny.yaml"), "--out", str(folder / "run")])
+    assert result.exit_code == 0 and "step" not in result.stderr
+    after = weights(folder / "run")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_another_recipe_in_the_same_place_is_refused(run):
+    folder, _ = run
+    other = write_recipe(folder / "other.yaml", train=TRAIN | {"seed": 1})
+    result = CliRunner().invoke(app, ["pretrain", other, "--out", str(folder / "run")])
+    assert result.exit_code == 2 and "another recipe" in result.stderr and result.stderr.count("\n") == 1
+    assert json.loads((folder / "run" / "recipe.json").read_text())["train"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"prset": "nano"}, 2, 'Did you mean "preset"'),
+        ({"train": {"token": 5}}, 2, 'Did you mean "tokens"'),
+        ({"train": {"tokens": "many"}}, 2, "train.tokens"),
+        ({"preset": "nanno"}, 2, 'Did you mean "nano"'),
+        ({"text": {"paths": ["/nowhere/text.jsonl"]}}, 1, "/nowhere/text.jsonl"),
+    ],
+)
+def test_a_wrong_recipe_is_one_sentence(tmp_path, changes, code, words):
+    recipe = write_recipe(tmp_path / "wrong.yaml", **changes)
+    result = CliRunner().invoke(app, ["pretrain", recipe, "--out", str(tmp_path / "run")])
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert words in result.stderr.splitlines()[-1] and "Internal error" not in result.stderr
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"\xff", "UTF-8"), (b"a: [", "YAML"), (b"3", "keys")])
+def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, content, words):
+    path = tmp_path / "recipe.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    result = CliRunner().invoke(app, ["pretrain", str(path), "--out", str(tmp_path / "run")])
+    assert result.exit_code in (1, 2) and words in result.stderr and result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_as_if_never_killed(run, tmp_path):
+    """Killed once per stage of the run; the weights are those of the run that was left alone, bit for bit."""
+    folder, _ = run
+    command = [sys.executable, "-m", "accrete.cli.main", "pretrain", str(folder / "tiny.yaml"), "--out", str(tmp_path)]
+    for stage in ("tokenizer", "tokens.npy", "checkpoint/step.json", "checkpoint/step.json"):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        moment = (tmp_path / stage).stat().st_mtime_ns if (tmp_path / stage).exists() else 0
+        while process.poll() is None:
+            if (tmp_path / stage).exists() and (tmp_path / stage).stat().st_mtime_ns != moment:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    left_alone, killed = weights(folder / "run"), weights(tmp_path)
+    assert left_alone.keys() == killed.keys()
+    assert all(torch.equal(left_alone[name], killed[name]) for name in left_alone)

@@ -1,0 +1,206 @@
+"""What every method owes, checked on each one that is found. Ends at the contract; what a method adds is tested by its own.
+
+The cheap promises are kept on small random models, the expensive ones (it learns, it keeps) on the embedded model.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from accrete.data.world import STUDY, World
+from accrete.learner import Learner
+from accrete.lm.batch import Sequence, collate
+from accrete.lm.prompts import study_sequence
+from accrete.methods import base
+from accrete.types import Document, Example, Lesson, Probe
+
+pytestmark = pytest.mark.parametrize("method", base.names())
+SHORT = {"max_steps": 4}
+
+
+def document(name: str = "lesson", count: int = 8, seed: int = 7) -> Document:
+    """`count` facts about new entities, each as one question and answer."""
+    world = World(seed)
+    facts = [fact for kind in ("town", "company") for fact in world.entity(kind).facts][:count]
+    return Document(name, items=tuple(Example(world.question(fact, 0), fact.value) for fact in facts))
+
+
+def short(method: str) -> dict:
+    """Options that make a lesson short, of those the method has."""
+    return {key: value for key, value in SHORT.items() if key in base.find(method).Config.model_fields}
+
+
+def batch(lm):
+    return collate([Sequence(tuple(range(5, 25)))], lm.device, lm.pad)
+
+
+def learner(lm, method, home, **options) -> Learner:
+    return Learner(lm, method=method, home=home, config=short(method) | options)
+
+
+def test_it_is_silent_at_birth(method, make_lm, home):
+    """Installing a method changes no logit, bit for bit."""
+    lm = make_lm()
+    before = lm.logits(batch(lm))
+    learner(lm, method, home)
+    assert torch.equal(lm.logits(batch(lm)), before)
+
+
+def test_its_class_says_what_it_is(method):
+    found = base.find(method)
+    assert base.summary(method) and found.parts and "random" in found.parts
+    assert issubclass(found.Config, base.Config)
+
+
+def test_its_config_survives_json(method):
+    config = base.find(method).Config()
+    assert base.find(method).Config(**json.loads(config.model_dump_json())) == config
+
+
+def test_every_new_document_changes_something(method, make_lm, home):
+    """Gradient accumulation that skips calls would leave some lessons without effect."""
+    taught = learner(make_lm(), method, home)
+    digests = [taught.digest] + [taught.learn(document(str(seed), seed=seed)).digest_after for seed in range(3)]
+    assert len(set(digests)) == len(digests)
+
+
+def test_undo_is_exact(method, make_lm, home):
+    lm = make_lm()
+    taught = learner(lm, method, home)
+    births = taught.digest, lm.logits(batch(lm))
+    first = taught.learn(document("one", seed=1))
+    after_first = lm.logits(batch(lm))
+    taught.learn(document("two", seed=2))
+    taught.undo()
+    assert taught.digest == first.digest_after
+    assert torch.equal(lm.logits(batch(lm)), after_first)
+    taught.undo()
+    assert taught.digest == births[0]
+    assert torch.equal(lm.logits(batch(lm)), births[1])
+
+
+def test_the_same_seed_gives_the_same_result(method, make_lm, tmp_path):
+    digests = [learner(make_lm(), method, tmp_path / name).learn(document()).digest_after for name in ("a", "b")]
+    assert digests[0] == digests[1]
+
+
+def test_a_lesson_repeated_after_undo_is_the_same(method, make_lm, home):
+    taught = learner(make_lm(), method, home)
+    first = taught.learn(document()).digest_after
+    taught.undo()
+    assert taught.learn(document()).digest_after == first
+
+
+def test_two_learners_do_not_touch_each_other(method, make_lm, tmp_path):
+    one, two = (learner(make_lm(), method, tmp_path / name) for name in ("a", "b"))
+    before = two.digest, two.lm.logits(batch(two.lm))
+    one.learn(document())
+    assert two.digest == before[0]
+    assert torch.equal(two.lm.logits(batch(two.lm)), before[1])
+
+
+def test_a_fresh_learner_has_the_same_logits(method, make_lm, home):
+    taught = learner(make_lm(), method, home)
+    taught.learn(document())
+    again = learner(make_lm(), method, home)
+    assert again.digest == taught.digest
+    assert torch.equal(again.lm.logits(batch(again.lm)), taught.lm.logits(batch(taught.lm)))
+
+
+RELOAD = """
+import sys, torch
+from accrete.learner import Learner
+from accrete.lm.batch import Sequence, collate
+method, model, home = sys.argv[1:4]
+learner = Learner(model, method=method, home=home, device="cpu", offline=True)
+logits = learner.lm.logits(collate([Sequence(tuple(range(5, 25)))]))
+print(learner.digest, logits.double().sum().item().hex())
+"""
+
+
+def test_a_fresh_process_has_the_same_logits(method, make_lm, tmp_path):
+    lm = make_lm()
+    model, home = tmp_path / "model", tmp_path / "home"
+    lm.model.save_pretrained(model)
+    lm.tokenizer.save_pretrained(model)
+    taught = Learner(str(model), method=method, home=home, config=short(method), device="cpu", offline=True)
+    taught.learn(document())
+    logits = taught.lm.logits(batch(taught.lm))
+    ran = subprocess.run(
+        [sys.executable, "-c", RELOAD, method, str(model), str(home)], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == [taught.digest, logits.double().sum().item().hex()]
+
+
+def test_parts_hold_all_of_its_state(method, make_lm, home):
+    """Restoring the parts alone brings the answers back: nothing that matters lives outside them."""
+    lm = make_lm()
+    taught = learner(lm, method, home)
+    birth = {part: dict(state) for part, state in base.state_of(taught.method).items()}
+    birth = {part: {k: v.clone() if torch.is_tensor(v) else v for k, v in s.items()} for part, s in birth.items()}
+    before = lm.logits(batch(lm))
+    report = taught.method.learn(lesson(), lambda step, loss: None)
+    assert report.steps > 0 and not torch.equal(lm.logits(batch(lm)), before)
+    base.restore(taught.method, birth)
+    assert torch.equal(lm.logits(batch(lm)), before)
+
+
+def lesson() -> Lesson:
+    return Lesson(document(), items=document().items)
+
+
+def test_it_learns_eight_answers_and_keeps_the_rest(method, embedded, home):
+    """The bar for every method at its defaults: 0.9 of eight given answers, 0.9 of the sentinels, undo exact."""
+    taught = Learner(embedded, method=method, home=home)
+    eight = document()
+    asked = tuple(Probe(item.question, (item.answer,)) for item in eight.items)
+    commit = taught.learn(eight, probes=asked)
+    assert commit.metrics["probes_before"] <= 0.25, "the model must not know it in advance"
+    assert commit.metrics["probes_after"] >= 0.9
+    assert commit.metrics["kept_before"] >= 0.9
+    assert commit.metrics["kept_after"] >= 0.9 * commit.metrics["kept_before"]
+    taught.undo()
+    assert taught.digest == commit.digest_before
+    assert taught.grade(asked) == commit.metrics["probes_before"]
+
+
+@pytest.mark.slow
+def test_it_answers_in_words_it_did_not_study(method, embedded, home):
+    """Twenty facts studied in two phrasings, asked in a third; floor and ceiling are named beside the result."""
+    world = World(11)
+    entities = [world.entity(kind) for kind in ("person", "ship", "software", "treaty")]
+    taught_document = world.document("twenty", entities)
+    probes = [p for e in entities for p in world.probes(e.facts, context=world.passage([e]))]
+    assert not {p.question for p in probes} & {item.question for item in taught_document.items} and STUDY
+    taught = Learner(embedded, method=method, home=home)
+    floor, ceiling = taught.grade(probes), taught.grade(probes, with_context=True)
+    commit = taught.learn(taught_document, probes=probes)
+    print(f"floor {floor}, learned {commit.metrics['probes_after']}, ceiling {ceiling}")
+    assert floor <= 0.2 and ceiling >= 0.7
+    assert commit.metrics["probes_after"] >= 0.8 * ceiling
+    assert commit.metrics["kept_after"] >= 0.9 * commit.metrics["kept_before"]
+
+
+def test_study_items_and_text_both_teach(method, make_lm, home):
+    """The loss on what was studied falls, be it given questions or raw text."""
+    world = World(3)
+    text = " ".join(world.passage([world.entity()]) for _ in range(4))
+    for studied in (document(), Document("text", text)):
+        metrics = Learner(make_lm(), method=method, home=home / studied.name).learn(studied).metrics
+        assert metrics["loss_after"] < metrics["loss_before"]
+
+
+def test_probe_questions_never_reach_it(method, make_lm, home, monkeypatch):
+    """The lesson a method is given holds no probe."""
+    taught = learner(make_lm(), method, home)
+    seen = []
+    learn = taught.method.learn
+    monkeypatch.setattr(taught.method, "learn", lambda lesson, progress: seen.append(lesson) or learn(lesson, progress))
+    taught.learn(document(), probes=[Probe("Is the moon a secret probe?", ("no",))])
+    assert seen and "secret probe" not in repr(seen)
+    assert study_sequence(taught.lm, "Is the moon a secret probe?", "no").targets > 0
