@@ -1,5 +1,6 @@
 """kill -9 at any moment of `learn` and `undo`: the last commit opens, its state is exact, and learning goes on."""
 
+import itertools
 import json
 import random
 import signal
@@ -133,7 +134,7 @@ def assert_sound(model, home, announced):
     if active:
         assert learner.digest == active[-1].digest_after
     assert {f"d{number}" for number in announced} <= {commit.document for commit in commits}
-    for before, after in zip(active, active[1:], strict=False):
+    for before, after in itertools.pairwise(active):
         assert after.parent == before.id and after.digest_before == before.digest_after
     digest = learner.digest
     commit = learner.learn(Document("after the crash", items=(Example("What is after?", f"{len(commits)}."),)))

@@ -35,7 +35,7 @@ def short(path):
 
 def room(module):
     """accrete.lm.model -> lm; the package itself has none."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def imports(path, tree):
@@ -46,7 +46,9 @@ def imports(path, tree):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}:{node.lineno}: relative import"
-            found = [f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in names else node.module for a in node.names]
+            found = [
+                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in names else node.module for a in node.names
+            ]
             # `from accrete import methods` is the room; `from accrete import Learner` is the public name.
             found = [f"accrete.{a.name}" if m == "accrete" else m for m, a in zip(found, node.names, strict=True)]
         else:
@@ -77,7 +79,9 @@ def test_the_rule_itself_sees_what_it_should():
     assert [module for _, module in imports(Path("x"), tree)] == ["accrete.store.journal", "accrete.cli.main"]
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.parent != ROOT or path.name != "__init__.py"], ids=short)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.parent != ROOT or path.name != "__init__.py"], ids=short
+)
 def test_imports_point_one_way(path):
     importer = room(MODULES[path])
     wrong = []

@@ -54,7 +54,16 @@ def test_the_hook_sees_the_network():
 def test_the_everyday_verbs_need_no_network(environment, model_directory, tmp_path):
     document = tmp_path / "d.jsonl"
     document.write_text('{"question": "Who built it?", "answer": "Edda Kolm"}\n')
-    common = ["--offline", "--json", "--model", str(model_directory), "--home", str(tmp_path / "home"), "--set", "max_steps=2"]
+    common = [
+        "--offline",
+        "--json",
+        "--model",
+        str(model_directory),
+        "--home",
+        str(tmp_path / "home"),
+        "--set",
+        "max_steps=2",
+    ]
     verbs = (["learn", str(document)], ["ask", "Who built it?", "--max-new-tokens", "4"], ["status"], ["undo"])
     hub = ["--offline", "--model", "nobody/no-such-model", "--home", str(tmp_path / "home"), "status"]
     *results, (code, out, err) = run_offline(environment, *([*common, *verb] for verb in verbs), hub)
@@ -62,4 +71,6 @@ def test_the_everyday_verbs_need_no_network(environment, model_directory, tmp_pa
     learned, asked, _, undone = (json.loads(result[1]) for result in results)
     assert asked["commit"] == learned["commit"] and undone["digest"] == learned["digest_before"]
     assert (code, out) == (1, "")
-    assert err == 'accrete: "nobody/no-such-model" is not on this machine, and the network is switched off (--offline).\n'
+    assert (
+        err == 'accrete: "nobody/no-such-model" is not on this machine, and the network is switched off (--offline).\n'
+    )

@@ -112,6 +112,7 @@ class Learner:
             "loss_before": self.lm.mean_loss(study),
             "kept_before": active[-1].metrics["kept_after"] if active else self.kept(),
             "probes_before": self.grade(probes),
+            "importance": lesson.importance,
         }
         learning = clock.monotonic()
         report = self.method.learn(lesson, lambda step, loss: self.progress("learning", step, loss))

@@ -18,12 +18,19 @@ from accrete.config import Config, build, parse_yaml
 from accrete.data.corpus import WorldCorpus, mixed, real_text
 from accrete.errors import DocumentError, UsageError
 from accrete.files import replace_directory, write_atomically
+from accrete.lm.decode import answer
+from accrete.lm.load import load
 from accrete.lm.pretrain import Progress, TrainConfig, pretrain
-from accrete.types import Example, Probe
+from accrete.scoring import exact_match
+from accrete.types import Example, Probe, Query
 
 if TYPE_CHECKING:
     import numpy
     from transformers import PreTrainedTokenizerBase
+
+    from accrete.lm.model import LM
+
+TOKENIZER_DOCUMENTS = 30_000
 
 
 class WorldConfig(Config):
@@ -93,17 +100,25 @@ def run(
     def write(folder: Path) -> None:
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        write_world(recipe, folder)
+        write_world(recipe, folder, load(str(folder)))
 
     replace_directory(out / "model", write)
     return out / "model"
 
 
-def write_world(recipe: Recipe, folder: Path) -> None:
-    """What travels with a model of the fictional world: its sentinels and its background material."""
+def write_world(recipe: Recipe, folder: Path, lm: LM) -> None:
+    """What travels with a model of the fictional world: its sentinels and its background material.
+
+    A sentinel is something the model knows: the drawn facts that it does not answer are left out.
+    """
     corpus = WorldCorpus(recipe.world.seed, recipe.world.entities)
-    guard, scored = corpus.sentinels()
-    rows = [_row(probe, split) for split, half in (("guard", guard), ("scored", scored)) for probe in half]
+    rows = []
+    for split, probes in zip(("guard", "scored"), corpus.sentinels(), strict=True):
+        answers = answer(lm, [Query(probe.question) for probe in probes], max_new_tokens=24)
+        known = [
+            probe for probe, given in zip(probes, answers, strict=True) if exact_match(given.text, probe.answers[0])
+        ]
+        rows += [_row(probe, split) for probe in known]
     _write_lines(folder / "sentinels.jsonl", rows)
     _write_lines(folder / "background.jsonl", [_item(example) for example in corpus.background()])
 
@@ -112,7 +127,8 @@ def _claim(out: Path, recipe: Recipe) -> None:
     out.mkdir(parents=True, exist_ok=True)
     text = recipe.model_dump_json(indent=2)
     claimed = out / "recipe.json"
-    if claimed.exists() and claimed.read_text() != text:
+    started = (out / "tokenizer").exists()  # a recipe that failed before it made anything may be mended
+    if started and claimed.exists() and claimed.read_text() != text:
         raise UsageError(f"{out} holds the run of another recipe; choose another --out or remove it.")
     write_atomically(claimed, lambda path: _discard(path.write_text(text)))
 
@@ -136,7 +152,7 @@ def _tokenizer(recipe: Recipe, out: Path, announce: Callable[[str], None]) -> Pr
     if not folder.exists():
         announce("training the tokenizer")
         # Half real text: on the world alone the merges would be whole invented names, which no model can copy.
-        sample = itertools.islice(documents(recipe, 0.5), 30_000)
+        sample = itertools.islice(documents(recipe, 0.5), TOKENIZER_DOCUMENTS)
         trained = train_tokenizer(sample, preset(recipe.preset, **recipe.model).vocab_size)
         replace_directory(folder, lambda new: _discard(trained.save_pretrained(new)))
     return AutoTokenizer.from_pretrained(folder)

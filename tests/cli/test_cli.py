@@ -140,7 +140,8 @@ def test_the_home_comes_from_the_environment(model_directory, home, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("a=3", 3), ("a=0.5", 0.5), ("a=1e-4", 1e-4), ("a=-2", -2), ("a=true", True), ("a=word", "word")]
+    ("text", "value"),
+    [("a=3", 3), ("a=0.5", 0.5), ("a=1e-4", 1e-4), ("a=-2", -2), ("a=true", True), ("a=word", "word")],
 )
 def test_settings_mean_what_they_say(text, value):
     key, found = _setting(text)
@@ -273,6 +274,8 @@ def test_an_error_nobody_foresaw_is_one_sentence_unless_debugging(invoke, monkey
 
     monkeypatch.setattr(Learner, "status", fail)
     result = invoke("status")
-    assert result.exit_code == 1 and result.stderr.startswith("accrete: Internal error (ZeroDivisionError): nobody foresaw")
+    assert result.exit_code == 1 and result.stderr.startswith(
+        "accrete: Internal error (ZeroDivisionError): nobody foresaw"
+    )
     monkeypatch.setenv("ACCRETE_DEBUG", "1")
     assert isinstance(invoke("status").exception, ZeroDivisionError)

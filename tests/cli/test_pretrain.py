@@ -1,7 +1,6 @@
 """`accrete pretrain`: from a recipe to a model directory, resumed after a kill, and plain about what is wrong."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -31,7 +30,9 @@ def run(tmp_path_factory):
     """One whole run: the folder it lives in and what the command printed."""
     folder = tmp_path_factory.mktemp("pretrain")
     recipe = write_recipe(folder / "tiny.yaml")
-    result = CliRunner().invoke(app, ["pretrain", recipe, "--out", str(folder / "run"), "--json"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("accrete.recipe.TOKENIZER_DOCUMENTS", 500)  # most of the time of a run this small
+        result = CliRunner().invoke(app, ["pretrain", recipe, "--out", str(folder / "run"), "--json"])
     assert result.exit_code == 0, result.output
     return folder, result
 
@@ -94,7 +95,9 @@ def test_a_wrong_recipe_is_one_sentence(tmp_path, changes, code, words):
     assert words in result.stderr.splitlines()[-1] and "Internal error" not in result.stderr
 
 
-@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"\xff", "UTF-8"), (b"a: [", "YAML"), (b"3", "keys")])
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "No such file"), (b"\xff", "UTF-8"), (b"a: [", "YAML"), (b"3", "keys")]
+)
 def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, content, words):
     path = tmp_path / "recipe.yaml"
     if content is not None:
@@ -104,21 +107,37 @@ def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, content, words):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recipe_that_failed_at_once_may_be_mended(tmp_path):
+    for path in ("/nowhere/one", "/nowhere/two"):
+        recipe = write_recipe(tmp_path / "recipe.yaml", text={"paths": [path]})
+        result = CliRunner().invoke(app, ["pretrain", recipe, "--out", str(tmp_path / "run")])
+        assert result.exit_code == 1 and path in result.stderr
+
+
+def written(path):
+    """When `path` was last written; None while it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_ends_as_if_never_killed(run, tmp_path):
+def test_a_killed_run_goes_on_and_ends_as_if_never_killed(tmp_path):
     """Killed once per stage of the run; the weights are those of the run that was left alone, bit for bit."""
-    folder, _ = run
-    command = [sys.executable, "-m", "accrete.cli.main", "pretrain", str(folder / "tiny.yaml"), "--out", str(tmp_path)]
+    recipe, alone = write_recipe(tmp_path / "tiny.yaml"), tmp_path / "alone"
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "accrete.cli.main", "pretrain", recipe, "--out"]
+    subprocess.run([*command, str(alone)], check=True, capture_output=True)
+    command.append(str(out))
     for stage in ("tokenizer", "tokens.npy", "checkpoint/step.json", "checkpoint/step.json"):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        moment = (tmp_path / stage).stat().st_mtime_ns if (tmp_path / stage).exists() else 0
-        while process.poll() is None:
-            if (tmp_path / stage).exists() and (tmp_path / stage).stat().st_mtime_ns != moment:
-                os.kill(process.pid, signal.SIGKILL)
-                break
+        before = written(out / stage)
+        while written(out / stage) == before and process.poll() is None:
             time.sleep(0.002)
-        process.wait()
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
     subprocess.run(command, check=True, capture_output=True)
-    left_alone, killed = weights(folder / "run"), weights(tmp_path)
+    left_alone, killed = weights(alone), weights(out)
     assert left_alone.keys() == killed.keys()
     assert all(torch.equal(left_alone[name], killed[name]) for name in left_alone)

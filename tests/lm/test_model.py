@@ -109,6 +109,27 @@ def test_a_cache_of_suffix_layers_alone() -> None:
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole(lm, batch), atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("stops", [(14,), (6, 14), (2, 14)], ids=["whole", "windows", "a window of padding"])
+def test_padding_on_the_left_is_not_seen(name: str, stops: tuple[int, ...]) -> None:
+    """Where later tokens could attend to padding, now or through the cache, the mask must forbid it."""
+    lm, layer, cache = model(name), 2, SuffixCache()
+    alone, long = batch_of(9), batch_of(14, seed=1)
+    ids, mask = long.ids_BT.repeat(2, 1), torch.ones(2, 14, dtype=torch.bool)
+    ids[1, 5:], mask[1, :5] = alone.ids_BT[0], False
+    pieces, start = [], 0
+    with torch.no_grad():
+        hidden = lm.prefix(Batch(ids, mask, ids), layer)
+        for stop in stops:
+            tensors = (hidden.h_BTD, hidden.mask_BT, hidden.position_ids_BT)
+            part = Hidden(*(tensor[:, start:stop] for tensor in tensors), layer=layer)
+            pieces.append(lm.suffix(part, cache=cache))
+            start = stop
+    logits = torch.cat(pieces, dim=1)
+    torch.testing.assert_close(logits[0], whole(lm, long)[0], atol=2e-5, rtol=2e-5)
+    torch.testing.assert_close(logits[1, 5:], whole(lm, alone)[0], atol=2e-5, rtol=2e-5)
+
+
 @pytest.mark.parametrize("detached", [True, False])
 def test_detach_cuts_the_graph(detached: bool) -> None:
     lm, batch, cache = tiny_lm(layers=2), batch_of(8), SuffixCache()

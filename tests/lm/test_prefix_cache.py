@@ -10,12 +10,13 @@ from accrete.lm.batch import Batch, Sequence, collate
 from accrete.lm.prefix_cache import PrefixCache
 
 TEXTS = [Sequence(tuple(range(10 * i + 5, 10 * i + 5 + length))) for i, length in enumerate((4, 9, 6, 12, 1))]
+TEXTS += [Sequence((5, 6)), Sequence((5, 6, 7, 8, 90))]  # these begin as the first does
 
 
 def test_the_same_as_a_fresh_run_in_any_company() -> None:
     lm = tiny_lm()
     cache = PrefixCache(lm, 3)
-    for rows in [(0, 1), (1, 0), (2,), (0, 3, 1), (4, 0), (3, 3), (1, 2, 3, 4, 0)]:
+    for rows in [(0, 1), (1, 0), (2,), (0, 3, 1), (4, 0), (3, 3), (1, 2, 3, 4, 0), (5, 0), (6, 5)]:
         batch = collate([TEXTS[i] for i in rows])
         cached, fresh = cache.hidden(batch), lm.prefix(batch, 3)
         torch.testing.assert_close(cached.h_BTD[batch.mask_BT], fresh.h_BTD[batch.mask_BT], atol=1e-5, rtol=1e-5)

@@ -11,7 +11,11 @@ from transformers import AutoTokenizer, Qwen2Config
 
 from accrete.lm.tokenizer import END_OF_TEXT, TURN_END, TURN_START, train_tokenizer
 
-TEXTS = ["The Brialtem works stand in Quorv since 1984.", "It's what they'll make: clocks, lace; 1,200 of them!"] * 5
+TEXTS = [
+    "The Brialtem works stand in Quorv since 1984.",
+    "It's what they'll make: clocks, lace; 1,200 of them!",
+    "IT'SURE WE'LLAMA 1984 1984 1984 1200 end.\n\n  ..\n  e\u0301te\u0301",  # merges that another split would learn
+] * 5
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory):
 @given(
     st.one_of(
         st.text(max_size=60),
-        st.text(alphabet="aZ 'sSé1²٣\t\r\n.!?-_ſ漢🙂\u00a0\u200d", max_size=40),
+        st.text(alphabet="aZ 'sSURLMé1984e\u0301²٣\t\r\n.!?-_ſ漢🙂\u00a0\u200d", max_size=40),
         st.lists(st.sampled_from([*TEXTS, TURN_START, TURN_END, END_OF_TEXT, "<|im", " "])).map("".join),
     )
 )

@@ -78,7 +78,9 @@ def test_an_ambiguous_reference_is_a_history_error(journal):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool])
 def test_state_comes_back_bit_for_bit(journal, dtype):
     bits = torch.randint(0, 2, (4, 8), dtype=torch.uint8) * 3
-    saved = {"part": {"tensor": bits.to(dtype), "scalar": torch.tensor(1).to(dtype), "empty": torch.empty(0, dtype=dtype)}}
+    saved = {
+        "part": {"tensor": bits.to(dtype), "scalar": torch.tensor(1).to(dtype), "empty": torch.empty(0, dtype=dtype)}
+    }
     back = journal.state(append(journal, lesson(), saved))
     for key, tensor in saved["part"].items():
         assert back["part"][key].dtype == dtype and back["part"][key].shape == tensor.shape

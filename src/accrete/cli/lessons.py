@@ -84,6 +84,7 @@ def log(session: Session) -> None:
             )
             return
         table = _table("commit", "when", "document", "tokens", "loss", "kept", "probes", "seconds", "")
+        table.columns[0].no_wrap = True
         for c in commits:
             m = c.metrics
             table.add_row(

@@ -75,7 +75,8 @@ class Session:
             return
         from rich.console import Console
 
-        human(Console(highlight=False, soft_wrap=not sys.stdout.isatty()))
+        live = sys.stdout.isatty()  # in a pipe, tables are as wide as they like: a folded id cannot be found again
+        human(Console(highlight=False, soft_wrap=not live, width=None if live else 200))
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -84,9 +85,10 @@ def _setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f'--set wants key=value, not "{text}".')
-    if value.replace(".", "").replace("e", "").replace("-", "").isdigit():
-        return key, float(value) if any(mark in value for mark in ".e") else value  # YAML reads 1e-4 as text
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)  # 1e-4 comes as text; the schema makes a number of it
+    except yaml.YAMLError:
+        raise UsageError(f'--set {key}: "{value}" is no value.') from None
 
 
 _COMMON = [

@@ -53,10 +53,9 @@ def load_checkpoint(path: Path, *, base: str, method: str) -> tuple[State, dict[
     recover_directory(path)
     try:
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
-        if {Path(name).name for name in manifest["files"]} != set(manifest["files"]) or not set(
-            manifest["files"]
-        ) >= _FILES:
-            raise ValueError("a file outside the folder, or one too few")
+        names = set(manifest["files"])
+        if not names >= _FILES or any(Path(name).name != name for name in names):
+            raise ValueError("a file is missing, or outside the folder")
         changed = [name for name, digest in manifest["files"].items() if _file_digest(path / name) != digest]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise HistoryError(f"There is no complete checkpoint at {path}.") from None
