@@ -14,7 +14,10 @@ from accrete.methods import base
 
 README = Path(__file__).parents[1] / "README.md"
 MARKED = re.compile(r"(<!-- table:begin.*?-->\n)(.*?)(<!-- table:end -->)", re.DOTALL)
-HEAD = "| method | floor | learned | ceiling | kept before | kept after | seconds to learn | undo |\n|---|---|---|---|---|---|---|---|\n"
+HEAD = (
+    "| method | floor | learned | ceiling | kept before | kept after | seconds to learn | undo |\n"
+    "|---|---|---|---|---|---|---|---|\n"
+)
 
 
 def row(method: str) -> str:

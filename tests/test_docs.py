@@ -111,6 +111,9 @@ def test_the_model_card_says_what_is_measured():
     from accrete.lm.load import load
 
     measured = script("measure_embedded").measure(load("embedded", offline=True))
-    written = {name.strip().replace(" ", "_"): float(value) for name, value in re.findall(r"\| ([a-z -]+) \| ([\d.]+) \|", card)}
+    written = {
+        name.strip().replace(" ", "_"): float(value)
+        for name, value in re.findall(r"\| ([a-z -]+) \| ([\d.]+) \|", card)
+    }
     for name, value in measured.items():
         assert written[name] == pytest.approx(value, abs=0.02), name

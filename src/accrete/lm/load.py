@@ -112,8 +112,11 @@ def _from_pretrained(source: str, name: str, dtype: torch.dtype, offline: bool, 
         raise ModelError(f'Cannot load the model "{name}" {place}: {reason}') from None
     lm = LM(model, tokenizer, name)
     if Path(source).is_dir():
-        lm.sentinels = tuple((r["question"], tuple(r["answers"]), r["split"]) for r in _lines(source, "sentinels"))
-        lm.background = tuple((r["question"], r["answer"]) for r in _lines(source, "background"))
+        try:
+            lm.sentinels = tuple((r["question"], tuple(r["answers"]), r["split"]) for r in _lines(source, "sentinels"))
+            lm.background = tuple((r["question"], r["answer"]) for r in _lines(source, "background"))
+        except (ValueError, KeyError, TypeError):
+            raise ModelError(f"The sentinels.jsonl or background.jsonl beside the model {name} is malformed.") from None
     return lm
 
 

@@ -107,7 +107,11 @@ class LM:
         return self.prefix(batch, layer).h_BTD
 
     def prefix(self, batch: Batch, layer: int, offset: int = 0, cache: SuffixCache | None = None) -> Hidden:
-        """Run the blocks before `layer`. `offset` is the position of the first token; `cache` carries earlier windows."""
+        """Run the blocks before `layer`, for right-padded rows.
+
+        Of a text in windows, `cache` carries the keys and values of the earlier ones and `offset` is the position of
+        this window's first token, one number for all rows: only the last window of a row may be padded.
+        """
         parts = self._parts()
         positions = (batch.mask_BT.long().cumsum(-1) - 1).clamp(min=0) + offset
         hidden = Hidden(parts.embedding(batch.ids_BT), batch.mask_BT, positions, 0)
