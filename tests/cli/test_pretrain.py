@@ -12,8 +12,9 @@ import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from accrete import Learner, load
+from accrete import Answer, Learner, load, recipe
 from accrete.cli.main import app
+from accrete.data.corpus import WorldCorpus
 
 MODEL = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 96, "vocab_size": 600}
 TRAIN = {"tokens": 8_192, "length": 64, "batch": 8, "autocast": "off", "save_seconds": 0.0}
@@ -29,10 +30,10 @@ def write_recipe(path, **changes):
 def run(tmp_path_factory):
     """One whole run: the folder it lives in and what the command printed."""
     folder = tmp_path_factory.mktemp("pretrain")
-    recipe = write_recipe(folder / "tiny.yaml")
+    path = write_recipe(folder / "tiny.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("accrete.recipe.TOKENIZER_DOCUMENTS", 500)  # most of the time of a run this small
-        result = CliRunner().invoke(app, ["pretrain", recipe, "--out", str(folder / "run"), "--json"])
+        result = CliRunner().invoke(app, ["pretrain", path, "--out", str(folder / "run"), "--json"])
     assert result.exit_code == 0, result.output
     return folder, result
 
@@ -53,12 +54,24 @@ def test_the_model_can_be_loaded_and_taught(run, tmp_path):
     folder, _ = run
     lm = load(str(folder / "run" / "model"), offline=True)
     assert lm.layers == 2 and len(lm.tokenizer) == lm.model.config.vocab_size == 600
-    assert {split for _, _, split in lm.sentinels} == {"guard", "scored"} and len(lm.background) > 100
-    asked = {question for question, _, _ in lm.sentinels}
-    assert not asked & {question for question, _ in lm.background}
-    lm.sentinels = lm.sentinels[:4]
+    assert len(lm.background) > 100 and (folder / "run" / "model" / "sentinels.jsonl").exists()
     commit = Learner(lm, home=tmp_path, config={"max_steps": 1}).learn_from_text("The ship Ula sails from Morvane.")
     assert commit.digest_before != commit.digest_after
+
+
+def test_sentinels_are_what_the_model_knows_and_apart_from_the_background(tmp_path, monkeypatch):
+    truth = {probe.question: probe.answers[0] for half in WorldCorpus(0, 300).sentinels() for probe in half}
+    known = set(sorted(truth)[::2])
+
+    def right_on_half(lm, queries, **_):
+        return [Answer(truth[query.question] if query.question in known else "no idea") for query in queries]
+
+    monkeypatch.setattr(recipe, "answer", right_on_half)
+    recipe.write_world(recipe.Recipe(**RECIPE), tmp_path, None)
+    rows = [json.loads(line) for line in (tmp_path / "sentinels.jsonl").read_text().splitlines()]
+    assert {row["question"] for row in rows} == known and {row["split"] for row in rows} == {"guard", "scored"}
+    background = [json.loads(line)["question"] for line in (tmp_path / "background.jsonl").read_text().splitlines()]
+    assert len(background) > 100 and not set(background) & truth.keys()
 
 
 def test_a_finished_run_is_not_trained_again(run):
@@ -89,8 +102,8 @@ def test_another_recipe_in_the_same_place_is_refused(run):
     ],
 )
 def test_a_wrong_recipe_is_one_sentence(tmp_path, changes, code, words):
-    recipe = write_recipe(tmp_path / "wrong.yaml", **changes)
-    result = CliRunner().invoke(app, ["pretrain", recipe, "--out", str(tmp_path / "run")])
+    path = write_recipe(tmp_path / "wrong.yaml", **changes)
+    result = CliRunner().invoke(app, ["pretrain", path, "--out", str(tmp_path / "run")])
     assert (result.exit_code, result.stdout) == (code, "")
     assert words in result.stderr.splitlines()[-1] and "Internal error" not in result.stderr
 
@@ -108,10 +121,10 @@ def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, content, words):
 
 
 def test_a_recipe_that_failed_at_once_may_be_mended(tmp_path):
-    for path in ("/nowhere/one", "/nowhere/two"):
-        recipe = write_recipe(tmp_path / "recipe.yaml", text={"paths": [path]})
-        result = CliRunner().invoke(app, ["pretrain", recipe, "--out", str(tmp_path / "run")])
-        assert result.exit_code == 1 and path in result.stderr
+    for text in ("/nowhere/one", "/nowhere/two"):
+        path = write_recipe(tmp_path / "recipe.yaml", text={"paths": [text]})
+        result = CliRunner().invoke(app, ["pretrain", path, "--out", str(tmp_path / "run")])
+        assert result.exit_code == 1 and text in result.stderr
 
 
 def written(path):
@@ -125,9 +138,9 @@ def written(path):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_if_never_killed(tmp_path):
     """Killed once per stage of the run; the weights are those of the run that was left alone, bit for bit."""
-    recipe, alone = write_recipe(tmp_path / "tiny.yaml"), tmp_path / "alone"
+    path, alone = write_recipe(tmp_path / "tiny.yaml"), tmp_path / "alone"
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "accrete.cli.main", "pretrain", recipe, "--out"]
+    command = [sys.executable, "-m", "accrete.cli.main", "pretrain", path, "--out"]
     subprocess.run([*command, str(alone)], check=True, capture_output=True)
     command.append(str(out))
     for stage in ("tokenizer", "tokens.npy", "checkpoint/step.json", "checkpoint/step.json"):

@@ -152,10 +152,13 @@ def test_an_undo_on_a_full_disk_loses_nothing(learner, make_lm):
     assert_nothing_lost(learner, make_lm, commit)
 
 
-@pytest.mark.parametrize("name", ["replace", "fsync"])
 @pytest.mark.parametrize(
-    ("code", "words"),
-    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission was denied")],
+    ("name", "code", "words"),
+    [
+        ("replace", errno.ENOSPC, "the disk is full"),
+        ("fsync", errno.EROFS, "read-only"),
+        ("replace", errno.EACCES, "permission was denied"),
+    ],
 )
 def test_what_the_system_refuses_is_said_in_words(learner, make_lm, monkeypatch, name, code, words):
     (commit,) = learner.log()
