@@ -17,7 +17,7 @@ from accrete.errors import DocumentError
 
 def test_sentinels_are_disjoint_by_fact() -> None:
     corpus = WorldCorpus(0)
-    guard, scored = corpus.sentinels(400)
+    guard, scored = corpus.sentinels()
     assert len(guard) == len(scored) == 200
     facts = {probe.fact for probe in guard + scored}
     assert len(facts) == 400
@@ -37,7 +37,7 @@ def test_background_is_no_sentinel() -> None:
 def test_a_seed_is_a_corpus() -> None:
     def first(seed: int) -> tuple:
         corpus = WorldCorpus(seed, entities=200)
-        return corpus.sentinels(40), corpus.background(40), list(itertools.islice(corpus, 50))
+        return corpus.sentinels(), corpus.background(40), list(itertools.islice(corpus, 50))
 
     assert first(1) == first(1)
     assert first(1) != first(2)
@@ -45,7 +45,7 @@ def test_a_seed_is_a_corpus() -> None:
 
 def test_asking_for_sentinels_does_not_move_the_stream() -> None:
     still, asked = WorldCorpus(3, entities=200), WorldCorpus(3, entities=200)
-    asked.sentinels(40)
+    asked.sentinels()
     asked.background(40)
     assert list(itertools.islice(still, 20)) == list(itertools.islice(asked, 20))
 

@@ -28,16 +28,15 @@ class FullAdapter:
 
     @contextlib.contextmanager
     def off(self) -> Iterator[None]:
-        """The base model answers inside this context. Tensors change places; none is copied."""
-        self._swap()
+        """The base model answers inside this context. The parameters point at other tensors; none is copied."""
+        taught = {name: parameter.data for name, parameter in self._parameters.items()}
         try:
+            for name, parameter in self._parameters.items():
+                parameter.data = self._base[name]
             yield
         finally:
-            self._swap()
-
-    def _swap(self) -> None:
-        for name, parameter in self._parameters.items():
-            parameter.data, self._base[name] = self._base[name], parameter.data
+            for name, parameter in self._parameters.items():
+                parameter.data = taught[name]
 
     @torch.no_grad()
     def remove(self) -> None:
@@ -60,4 +59,5 @@ class FullAdapter:
             if name not in self._parameters or self._parameters[name].shape != tensor.shape:
                 raise HistoryError(f"The saved state does not fit this model: {name} is unknown or of another shape.")
         for name, parameter in self._parameters.items():
-            parameter.copy_(state.get(name, self._base[name]))
+            # New storage, not a copy into the old: after an interrupt inside `off` that may still be the base's.
+            parameter.data = state.get(name, self._base[name]).to(parameter.device, parameter.dtype, copy=True)

@@ -1,5 +1,6 @@
 """The verb that shows everything in two minutes: fail, learn, answer, keep, undo."""
 
+import functools
 import tempfile
 from dataclasses import replace
 from importlib import resources
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accrete.cli.lessons import figure, plain_table
 from accrete.cli.session import Session, Ticker, verb
 
 if TYPE_CHECKING:
@@ -46,39 +48,39 @@ def _demo(session: Session) -> None:
     probes = read_probes(demo_file("probes.jsonl"))
     learner = session.learner()
 
+    say = functools.partial(console.print, markup=False)
     console.print("[bold]A document about things nobody has heard of[/]\n")
-    console.print(text.strip(), markup=False)
-    console.print(f"\n[bold]1. {learner.lm.name} is asked about it before, and with the text in front of it[/]\n")
-    before, ceiling = _answers(learner, probes), _answers(learner, probes, with_context=True)
-    floor_grade, ceiling_grade = learner.grade(probes), learner.grade(probes, with_context=True)
-
-    console.print(
-        f"\n[bold]2. It studies {len(study.items)} questions and answers about it ({learner.method_name})[/]\n"
+    say(text.strip())
+    console.print("\n[bold]1. Before[/]\n")
+    before = _answers(learner, probes)
+    ceiling = _answers(learner, probes, with_context=True)
+    say(
+        f"   {learner.lm.name} answers {_right(probes, before)} of {len(probes)} questions about it from memory, the floor,"
     )
+    say(f"   and {_right(probes, ceiling)} with the text in front of it, the ceiling.")
+
+    console.print(f"\n[bold]2. A lesson: {len(study.items)} questions and answers ({learner.method_name})[/]\n")
     ticker = learner.progress = Ticker("studying", bool(session.json))
     commit = learner.learn(study, probes=probes)
     ticker.done()
-    after = _answers(learner, probes)
-    console.print(_answer_table(probes, before, after, ceiling))
+    console.print(_answer_table(probes, before, _answers(learner, probes)))
 
     console.print("[bold]3. What it learned, kept and cost[/]\n")
-    metrics = commit.metrics
-    console.print(_result_table(metrics, floor_grade, ceiling_grade))
+    result: dict[str, Any] = {
+        "floor": commit.metrics["probes_before"],
+        "learned": commit.metrics["probes_after"],
+        "ceiling": _right(probes, ceiling) / len(probes),
+    }
+    console.print(_result_table(commit.metrics, result))
 
     console.print("[bold]4. Undo[/]\n")
     learner.undo()
-    exact = learner.digest == commit.digest_before
-    console.print(f"   the state is {'again' if exact else 'NOT'} {commit.digest_before[:16]}..., bit for bit\n")
+    result["undo_exact"] = learner.digest == commit.digest_before
+    word = "again" if result["undo_exact"] else "NOT"
+    say(f"   the state is {word} {commit.digest_before[:16]}, bit for bit; nothing of it is left\n")
     _where_next(console)
-    result = {
-        "floor": floor_grade,
-        "learned": metrics["probes_after"],
-        "ceiling": ceiling_grade,
-        "undo_exact": exact,
-        **metrics,
-    }
     if session.json:
-        session.print(result, lambda _: None)
+        session.print(result | dict(commit.metrics), lambda _: None)
 
 
 def _answers(learner: "Learner", probes: tuple["Probe", ...], with_context: bool = False) -> list[str]:
@@ -88,34 +90,30 @@ def _answers(learner: "Learner", probes: tuple["Probe", ...], with_context: bool
     return [answer.text for answer in learner.answer(queries, max_new_tokens=24)]
 
 
-def _answer_table(probes: tuple["Probe", ...], before: list[str], after: list[str], ceiling: list[str]) -> Any:
-    from rich.text import Text
-
-    from accrete.cli.lessons import _table
+def _right(probes: tuple["Probe", ...], answers: list[str]) -> int:
     from accrete.scoring import grade
 
-    table = _table("asked in words it did not study", "before", "after", "with the text in front of it")
-    for probe, *answers in zip(probes, before, after, ceiling, strict=True):
-        cells = [Text(a, style="green" if grade(a, probe.answers) >= 0.5 else "red") for a in answers]
+    return sum(grade(answer, probe.answers) >= 0.5 for probe, answer in zip(probes, answers, strict=True))
+
+
+def _answer_table(probes: tuple["Probe", ...], before: list[str], after: list[str]) -> Any:
+    from rich.text import Text
+
+    table = plain_table("asked in words it did not study", "before", "after")
+    for probe, *answers in zip(probes, before, after, strict=True):
+        cells = [Text(answer, style="green" if _right((probe,), [answer]) else "red") for answer in answers]
         table.add_row(Text(probe.question), *cells)
     return table
 
 
-def _result_table(metrics: Any, floor: float | None, ceiling: float | None) -> Any:
-    from accrete.cli.lessons import _figure, _table
-
-    table = _table("", "before", "after", "ceiling", "")
-    table.add_row(
-        "learned", _figure(floor), _figure(metrics["probes_after"]), _figure(ceiling), "share of the questions above"
-    )
-    table.add_row(
-        "kept",
-        _figure(metrics["kept_before"]),
-        _figure(metrics["kept_after"]),
-        "",
-        "what it knew before, 200 questions",
-    )
-    table.add_row("loss", _figure(metrics["loss_before"]), _figure(metrics["loss_after"]), "", "nats per token studied")
+def _result_table(metrics: Any, result: dict[str, Any]) -> Any:
+    table = plain_table("", "before", "after", "ceiling", "")
+    learned = [figure(result[key]) for key in ("floor", "learned", "ceiling")]
+    kept = [figure(metrics[key]) for key in ("kept_before", "kept_after")]
+    loss = [figure(metrics[key]) for key in ("loss_before", "loss_after")]
+    table.add_row("learned", *learned, "share of the questions above")
+    table.add_row("kept", *kept, "", "share of its guard questions still answered")
+    table.add_row("loss", *loss, "", "nats per token studied")
     table.add_row("cost", "", f"{metrics['learning_seconds']:.1f} s", "", f"{metrics['steps']} steps on this machine")
     return table
 

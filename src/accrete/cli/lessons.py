@@ -83,7 +83,7 @@ def log(session: Session) -> None:
                 f"No lessons yet: {learner.method_name} has taught {learner.lm.name} nothing in {learner.home}."
             )
             return
-        table = _table("commit", "when", "document", "tokens", "loss", "kept", "probes", "seconds", "")
+        table = plain_table("commit", "when", "document", "tokens", "loss", "kept", "probes", "seconds", "")
         table.columns[0].no_wrap = True
         for c in commits:
             m = c.metrics
@@ -115,7 +115,7 @@ def show(
 
     def human(console: "Console") -> None:
         print_lesson(console, found)
-        table = _table("", "")
+        table = plain_table("", "")
         table.show_header = False
         for key in ("parent", "time", "domain", "bytes", "undone", "digest_before", "digest_after", "config"):
             value = result[key]
@@ -159,7 +159,7 @@ def status(session: Session) -> None:
             "digest": found["digest"],
             "home": f"{found['home']} ({found['bytes'] / 1e6:.1f} MB)",
         }
-        table = _table("", "")
+        table = plain_table("", "")
         table.show_header = False
         for key, value in rows.items():
             table.add_row(key, value)
@@ -176,7 +176,7 @@ def methods(session: Session) -> None:
     rows = [{"name": n, "summary": base.summary(n), "capabilities": base.capabilities(n)} for n in base.names()]
 
     def human(console: "Console") -> None:
-        table = _table("method", "what it does", "also")
+        table = plain_table("method", "what it does", "also")
         for row in rows:
             table.add_row(row["name"], row["summary"], ", ".join(row["capabilities"]))
         console.print(table)
@@ -204,7 +204,7 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         return
     cost = f"{m['tokens']:,} tokens, {m['steps']} steps, {m['seconds']:.1f} s" if "tokens" in m else "loaded"
     console.print(f"learned {commit.document} as {commit.id} ({cost})", markup=False)
-    table = _table("", "before", "after", "")
+    table = plain_table("", "before", "after", "")
     rows = (
         ("loss", "nats per token of what was studied", "loss_before", "loss_after"),
         ("kept", "share of the guard questions answered", "kept_before", "kept_after"),
@@ -212,19 +212,21 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
     )
     for name, meaning, before, after in rows:
         if m.get(after) is not None:
-            table.add_row(name, _figure(m.get(before)), _figure(m[after]), meaning)
+            table.add_row(name, figure(m.get(before)), figure(m[after]), meaning)
     console.print(table)
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """A share or a loss for a person."""
     return "-" if value is None else f"{value:.2f}"
 
 
 def _change(before: float | None, after: float | None) -> str:
-    return "" if after is None else f"{_figure(before)} > {_figure(after)}"
+    return "" if after is None else f"{figure(before)} > {figure(after)}"
 
 
-def _table(*headings: str) -> Any:
+def plain_table(*headings: str) -> Any:
+    """A table without a frame."""
     from rich import box
     from rich.table import Table
 

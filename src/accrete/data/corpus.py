@@ -80,9 +80,10 @@ class WorldCorpus:
 
     # --- what the trained model is measured on ------------------------------------------------------------------
 
-    def sentinels(self, count: int = 400) -> tuple[list[Probe], list[Probe]]:
-        """Persistent facts in two disjoint halves, (guard, scored): what a lesson must not destroy."""
+    def sentinels(self) -> tuple[list[Probe], list[Probe]]:
+        """400 persistent facts (a quarter in a small world) in two halves, (guard, scored): what must not be lost."""
         facts = [fact for _, fact in self._pairs]
+        count = min(400, len(facts) // 4)
         chosen = random.Random(1).sample(facts, count)
         return self.world.probes(chosen[: count // 2], phrasing=0), self.world.probes(chosen[count // 2 :], phrasing=0)
 
@@ -91,7 +92,9 @@ class WorldCorpus:
         kept = {probe.fact for half in self.sentinels() for probe in half}
         facts = [fact for _, fact in self._pairs if fact not in kept]
         draw = random.Random(2)
-        return [self.world.items([fact], (draw.choice(TAUGHT),))[0] for fact in draw.sample(facts, count)]
+        return [
+            self.world.items([fact], (draw.choice(TAUGHT),))[0] for fact in draw.sample(facts, min(count, len(facts)))
+        ]
 
 
 def real_text(paths: Sequence[Path], seed: int = 0, piece: int = 1_200) -> Iterator[str]:

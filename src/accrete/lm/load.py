@@ -59,13 +59,15 @@ def embedded_directory() -> Path:
 
 
 def _quiet(offline: bool) -> None:
-    """No telemetry, no advice on stderr; offline for the libraries below as well. To be called before they load."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    """No telemetry, no advice on stderr; offline, for good, for the libraries below as well."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    from huggingface_hub import constants
     from transformers.utils import logging
 
+    # Set where they are read: the environment variables count only before the first import.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    if offline:
+        constants.HF_HUB_OFFLINE = True
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 

@@ -24,6 +24,10 @@ def preset(name: str, **overrides: Any) -> Qwen2Config:
 
     if name not in PRESETS:
         raise UsageError(f'There is no preset "{name}".{did_you_mean(name, PRESETS)}')
+    known = Qwen2Config().to_dict()
+    for key in overrides:
+        if key not in known:
+            raise UsageError(f'Unknown key "{key}" for a model.{did_you_mean(key, known)}')
     layers, width, mlp, heads, kv_heads, vocabulary = PRESETS[name]
     fields = dict(
         num_hidden_layers=layers,

@@ -95,7 +95,10 @@ class Journal:
         try:
             database = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=10)
             database.execute("SELECT count(*) FROM sqlite_master")
-        except sqlite3.OperationalError:  # WAL wants to write beside the file; on read-only media nothing can change it
+        except sqlite3.OperationalError as error:
+            if not any(reason in str(error) for reason in ("readonly", "unable to open")):
+                raise
+            # WAL wants to write beside the file; on read-only media nothing can change it
             database = sqlite3.connect(f"{uri}?immutable=1", uri=True)
         return database
 
