@@ -1,6 +1,6 @@
 """The whole idea of accrete, flat: teach a model a document, prove that it learned and did not forget, take it back.
 
-Nothing here uses accrete but its files: torch, transformers and one loop. `python examples/loop.py` takes about 20 s.
+Nothing here uses accrete but its files: torch, transformers and one loop. `python examples/loop.py` takes about a minute.
 """
 
 from __future__ import annotations
