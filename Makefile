@@ -17,9 +17,9 @@ $(STAMP): pyproject.toml constraints.txt scripts/check_python.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/check_python.sh
 	@echo "setting up $(VENV) (a few minutes the first time)"
 	@# torch alone and first: asked for by name with its version, it comes as the CPU build where one is offered.
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH) \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(TORCH) \
 	    $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)")
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $(STAMP)
 
 demo: setup  ## teach the embedded model a document it cannot know, offline

@@ -83,7 +83,6 @@ def test_the_example_is_short_and_uses_no_abstraction_of_ours():
     assert not re.search(r"^(from|import) accrete", text, re.MULTILINE)
 
 
-@pytest.mark.slow
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for block in code_blocks("python"):

@@ -1,10 +1,12 @@
 """The Learner: a lesson is a transaction, undo is exact, and nothing but the lesson reaches the method."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from accrete import Answer, Document, Example, Learner, Probe, Query
-from accrete.errors import DocumentError, HistoryError, UsageError
+from accrete import Answer, Document, Example, Learner, Probe, Query, Report
+from accrete.errors import DocumentError, HistoryError, HomeError, LessonError, UsageError
 from accrete.lm import batch
 from accrete.lm.prompts import study_sequence
 
@@ -63,6 +65,35 @@ def test_a_lesson_changes_the_model_and_says_what_it_did(learner):
     assert metrics["steps"] == 3 and metrics["tokens"] > 8 and metrics["probes"] == 1
     assert all(0 <= metrics[key] <= 1 for key in ("kept_before", "kept_after", "probes_before", "probes_after"))
     assert 0 < metrics["learning_seconds"] <= metrics["seconds"]
+
+
+def test_a_lesson_that_does_harm_is_taken_back(learner, monkeypatch):
+    birth, before = learner.digest, logits(learner)
+
+    def learn(lesson, progress):
+        with torch.no_grad():
+            for parameter in learner.lm.model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        return Report()
+
+    monkeypatch.setattr(learner.method, "learn", learn)
+    with pytest.raises(LessonError, match="taken back"):
+        learner.learn(document())
+    assert learner.digest == birth and torch.equal(logits(learner), before) and not learner.log()
+
+
+def test_a_model_has_one_learner(make_lm, home):
+    lm = make_lm(layers=2)
+    Learner(lm, home=home)
+    with pytest.raises(UsageError, match="already has a learner"):
+        Learner(lm, home=home / "other")
+
+
+def test_a_disk_without_room_is_seen_before_the_lesson(learner, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1_000))
+    monkeypatch.setattr(learner.method, "learn", lambda *_: pytest.fail("it was learned first"))
+    with pytest.raises(HomeError, match=r"full.*Nothing was lost"):
+        learner.learn(document())
 
 
 def test_the_same_content_is_learned_once_whatever_its_name(learner, tmp_path):

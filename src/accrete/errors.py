@@ -6,6 +6,7 @@ AccreteError                     exit code 1
 ├── HomeError                    the home directory cannot be read or written: read-only, full, damaged
 │   └── LockedError              another process is learning into this home
 ├── HistoryError                 no such commit, nothing to undo, a state that does not fit this model or method
+├── LessonError                  a lesson was taken back because it did harm
 ├── OfflineError                 the network would be needed and is switched off
 └── UsageError                   exit code 2: an unknown method, option or key
 """
@@ -39,6 +40,10 @@ class LockedError(HomeError):
 
 
 class HistoryError(AccreteError):
+    pass
+
+
+class LessonError(AccreteError):
     pass
 
 

@@ -9,6 +9,7 @@ One lesson is one transaction:
 from __future__ import annotations
 
 import copy
+import math
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,29 +22,30 @@ import torch
 from accrete.config import build
 from accrete.data.chunks import chunks
 from accrete.data.documents import read_document
-from accrete.errors import DocumentError, HistoryError
+from accrete.data.study import study_sequences
+from accrete.errors import DocumentError, HistoryError, LessonError, UsageError
 from accrete.lm import decode
 from accrete.lm.load import load
 from accrete.lm.model import LM
-from accrete.lm.prompts import study_sequence, text_sequences
+from accrete.methods import DEFAULT as DEFAULT_METHOD
 from accrete.methods import base as method_base
 from accrete.scoring import grade
 from accrete.store import checkpoint
-from accrete.store.home import default_home, writing
+from accrete.store.home import check_home, check_room, default_home, writing
 from accrete.store.journal import Commit, Journal
 from accrete.types import Answer, Document, Lesson, Probe, Query
 
 Progress = Callable[[str, int, float], None]
 """(stage, step, loss): "measuring", "learning" or "saving"."""
-DEFAULT_METHOD = "full_finetune"
 ANSWER_TOKENS = 64
+HARM = 0.1  # nats: a lesson after which its own material is this much harder was no lesson
 
 
 class Learner:
     """A model, a method, and the history of what this method taught this model in one home.
 
-    `model` is "embedded", a hub id, a directory, or an LM that is handed over. `home` None means ACCRETE_HOME or
-    ~/.accrete; `config` are options of the method. Two learners never share a model unless they are given one.
+    `model` is "embedded", a hub id, a directory, or an LM that is handed over: a learner writes into its model, so one
+    that another learner has is refused. `home` None means ACCRETE_HOME or ~/.accrete; `config` are options of the method.
     """
 
     def __init__(
@@ -62,7 +64,11 @@ class Learner:
         kind = method_base.find(method)
         self.config = build(kind.Config, config or {}, f"the options of {method}")
         self.home = Path(home).expanduser() if home else default_home()
+        check_home(self.home)
         self.lm = model if isinstance(model, LM) else load(model, device=device, dtype=dtype, offline=offline)
+        if self.lm.taught_by:
+            raise UsageError(f"This model already has a learner ({self.lm.taught_by}); load another copy of it.")
+        self.lm.taught_by = method
         self.method_name, self.base = method, self.lm.digest
         self.journal, self.progress = Journal(self.home), progress
         self.method = kind(self.lm, self.config)
@@ -85,13 +91,17 @@ class Learner:
         `probes` measure before and after and are never shown to the method. Raises DocumentError when the document
         cannot be read or holds too little to learn; whatever is raised, the state is the last commit's.
         """
+        if not (math.isfinite(importance) and importance > 0):
+            raise UsageError("The importance of a lesson is a number above 0.")
         document = document if isinstance(document, Document) else read_document(document)
         with writing(self.home):
             active = self._active()
             self._go_to(active)
             for commit in active:
                 if commit.sha256 == document.sha256:
-                    return replace(commit, already=True)
+                    now = self.grade(probes)  # the state is as it is: before and after are one
+                    asked = {"probes_before": now, "probes_after": now, "probes": len(probes)}
+                    return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
             lesson = Lesson(document, chunks(document), document.items, domain=domain, importance=importance)
             try:
                 return self._learn(lesson, probes, active)
@@ -101,15 +111,17 @@ class Learner:
                 raise
 
     def _learn(self, lesson: Lesson, probes: Sequence[Probe], active: Sequence[Commit]) -> Commit:
-        study = self._study(lesson)
+        study = study_sequences(self.lm, lesson)
         if not study:
             raise DocumentError(f"{lesson.document.name} holds too little to learn from.")
+        check_room(self.home, sum(p.numel() * p.element_size() for p in self.lm.model.parameters() if p.requires_grad))
         started = clock.monotonic()
         digest_before = method_base.digest(self.method)
         self.progress("measuring", 0, 0.0)
         metrics: dict[str, Any] = {
             "tokens": sum(sequence.targets for sequence in study),
             "loss_before": self.lm.mean_loss(study),
+            # Of this very state it was measured after the lesson before.
             "kept_before": active[-1].metrics["kept_after"] if active else self.kept(),
             "probes_before": self.grade(probes),
             "importance": lesson.importance,
@@ -126,6 +138,11 @@ class Learner:
             "steps": report.steps,
             **report.details,
         }
+        if not metrics["loss_after"] <= metrics["loss_before"] + HARM:
+            raise LessonError(
+                f"{lesson.document.name} was not learned, and the lesson was taken back: its loss went from"
+                f" {metrics['loss_before']:.2f} to {metrics['loss_after']:.2f}. A lower rate may help."
+            )
         metrics["seconds"] = round(clock.monotonic() - started, 3)
         self.progress("saving", report.steps, 0.0)
         return self._commit(lesson.document.name, lesson.document.sha256, lesson.domain, digest_before, metrics, active)
@@ -253,14 +270,14 @@ class Learner:
         """Layers and parameters of the model, the state of the method, and where it lives."""
         parameters = list(self.lm.model.named_parameters())
         trainable = {name for name, parameter in parameters if parameter.requires_grad}
-        touched = {int(part) for name in trainable for part in name.split(".") if part.isdigit()}
+        modified = self.lm.trainable_layers()
         active = self._active()
         return {
             "model": self.lm.name,
             "base_digest": self.base,
             "device": str(self.lm.device),
             "dtype": str(self.lm.dtype).removeprefix("torch."),
-            "layers": {"total": self.lm.layers, "modified": len(touched), "frozen": self.lm.layers - len(touched)},
+            "layers": {"total": self.lm.layers, "modified": modified, "frozen": self.lm.layers - modified},
             "parameters": {
                 "total": sum(p.numel() for _, p in parameters),
                 "trainable": sum(p.numel() for n, p in parameters if n in trainable),
@@ -294,15 +311,21 @@ class Learner:
         checkpoint.save_checkpoint(Path(path), method_base.state_of(self.method), about)
 
     def load_checkpoint(self, path: str | Path) -> Commit:
-        """Take up the state of a checkpoint, as a commit that can be undone. HistoryError when it does not fit."""
+        """Take up the state of a checkpoint, as a commit that can be undone; a state that is there already changes nothing.
+
+        Raises HistoryError when the checkpoint is damaged or of another model or method.
+        """
         state, manifest = checkpoint.load_checkpoint(Path(path), base=self.base, method=self.method_name)
         with writing(self.home):
             active = self._active()
             self._go_to(active)
             before = self.digest
+            if active and before == manifest["digest"]:
+                return replace(active[-1], already=True)
+            metrics: dict[str, Any] = {"kept_before": self.kept()}
             try:
                 method_base.restore(self.method, state)
-                metrics = dict(manifest["metrics"]) | {"kept_after": self.kept()}
+                metrics["kept_after"] = self.kept()
                 name = f"checkpoint {Path(path).name}"
                 return self._commit(name, f"checkpoint {manifest['digest']}", "default", before, metrics, active)
             except BaseException:
@@ -321,12 +344,6 @@ class Learner:
         if head != self._head:
             method_base.restore(self.method, self.journal.state(active[-1]) if active else self._birth)
             self._head = head
-
-    def _study(self, lesson: Lesson) -> list[Any]:
-        """What the loss before and after is taken on: the study items, else the text."""
-        if lesson.items:
-            return [study_sequence(self.lm, item.question, item.answer, item.context) for item in lesson.items]
-        return text_sequences(self.lm, lesson.document.text, 256)
 
 
 def _now() -> str:

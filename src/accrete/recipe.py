@@ -5,6 +5,7 @@ Every stage leaves its result in the output folder and is skipped when it is the
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
@@ -19,7 +20,7 @@ from accrete.data.corpus import WorldCorpus, mixed, real_text
 from accrete.errors import DocumentError, UsageError
 from accrete.files import replace_directory, write_atomically
 from accrete.lm.decode import answer
-from accrete.lm.load import load
+from accrete.lm.load import choose_device, load, quiet
 from accrete.lm.pretrain import Progress, TrainConfig, pretrain
 from accrete.scoring import exact_match
 from accrete.types import Example, Probe, Query
@@ -31,20 +32,21 @@ if TYPE_CHECKING:
     from accrete.lm.model import LM
 
 TOKENIZER_DOCUMENTS = 30_000
+SHARD_DOCUMENTS = 10_000
 
 
 class WorldConfig(Config):
     """The fictional world: how many persistent entities are learned closed-book."""
 
     seed: int = 0
-    entities: int = 600
+    entities: int = Field(600, ge=20)
 
 
 class TextConfig(Config):
     """Real text: files (with $VARIABLES), and the share of all characters that comes from them."""
 
     paths: tuple[str, ...] = ()
-    share: float = 0.15
+    share: float = Field(0.15, ge=0, lt=1)
 
 
 class Recipe(Config):
@@ -72,6 +74,7 @@ def run(
     out: Path,
     progress: Callable[[Progress], None] = lambda _: None,
     announce: Callable[[str], None] = lambda _: None,
+    device: str = "auto",
 ) -> Path:
     """Follow the recipe in folder `out`; returns the model directory `out/model`.
 
@@ -81,6 +84,8 @@ def run(
 
     from accrete.lm.presets import preset
 
+    quiet(offline=False)
+    where = choose_device(device)
     _claim(out, recipe)
     tokenizer = _tokenizer(recipe, out, announce)
     ids = _tokens(recipe, out, tokenizer, announce)
@@ -90,10 +95,9 @@ def run(
     config = preset(recipe.preset, **(recipe.model | {"vocab_size": len(tokenizer)}))
     config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     # Attention written as matrix products: on a CPU the backward pass of the fused kernel takes 40 % of a step.
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    attention = "sdpa" if device == "cuda" else "eager"
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(device)
-    announce(f"training {sum(p.numel() for p in model.parameters()):,} parameters on {device}")
+    attention = "eager" if where.type == "cpu" else "sdpa"
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(where)
+    announce(f"training {sum(p.numel() for p in model.parameters()):,} parameters on {where}")
     loss = pretrain(model, ids, recipe.train, out / "checkpoint", progress)
     announce(f"trained to a loss of {loss:.3f}")
 
@@ -161,22 +165,28 @@ def _tokenizer(recipe: Recipe, out: Path, announce: Callable[[str], None]) -> Pr
 def _tokens(
     recipe: Recipe, out: Path, tokenizer: PreTrainedTokenizerBase, announce: Callable[[str], None]
 ) -> numpy.ndarray:
-    """Packed ids: documents one after the other, each closed by the pad token (which is the end of a text)."""
+    """Packed ids: documents one after the other, each closed by the pad token (which is the end of a text).
+
+    They are written in shards, so that a killed run loses at most one. The documents of a finished shard are drawn again
+    all the same: the stream goes on from them.
+    """
     import numpy
 
-    path = out / "tokens.npy"
-    if not path.exists():
-        announce(f"writing {recipe.train.tokens:,} tokens")
-        packed = numpy.empty(recipe.train.tokens, dtype="uint32" if len(tokenizer) > 65_535 else "uint16")
-        stream, filled = documents(recipe), 0
-        while filled < len(packed):
-            texts = list(itertools.islice(stream, 1_000))
-            for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
-                ids = [*ids, tokenizer.pad_token_id][: len(packed) - filled]
-                packed[filled : filled + len(ids)] = ids
-                filled += len(ids)
-        write_atomically(path, lambda temporary: _save_array(temporary, packed))
-    return numpy.load(path, mmap_mode="r")
+    folder, kind = out / "tokens", "uint32" if len(tokenizer) > 65_535 else "uint16"
+    folder.mkdir(exist_ok=True)
+    announce(f"preparing {recipe.train.tokens:,} tokens")
+    shards: list[numpy.ndarray] = []
+    stream, filled = documents(recipe), 0
+    while filled < recipe.train.tokens:
+        texts = list(itertools.islice(stream, SHARD_DOCUMENTS))
+        path = folder / f"{len(shards):05}.npy"
+        if not path.exists():
+            encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+            ids = numpy.fromiter((i for row in encoded for i in (*row, tokenizer.pad_token_id)), dtype=kind)
+            write_atomically(path, functools.partial(_save_array, array=ids))
+        shards.append(numpy.load(path, mmap_mode="r"))
+        filled += len(shards[-1])
+    return numpy.concatenate(shards)[: recipe.train.tokens]
 
 
 def _discard(_: object) -> None:

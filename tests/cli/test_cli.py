@@ -116,6 +116,18 @@ def test_people_get_words(invoke, document, tmp_path):
     assert "undone" in invoke("log").stdout
 
 
+def test_a_document_learned_before_is_still_probed(invoke, learn, document):
+    first = parsed(learn(document, "--probes", document))
+    again = parsed(learn(document, "--probes", document))
+    assert again["already_learned"] and again["commit"] == first["commit"]
+    assert again["probes_before"] == again["probes_after"] == first["probes_after"]
+
+
+def test_version():
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0 and result.stdout.count(".") == 2
+
+
 def test_methods(invoke):
     rows = parsed(invoke("methods", options=["--json"]))
     assert all(row.keys() == {"name", "summary", "capabilities"} for row in rows)
@@ -189,6 +201,17 @@ def test_a_path_that_is_no_document_is_one_sentence(invoke, tmp_path, path, word
     assert_one_sentence(invoke("learn", tmp_path / path), 1, words)
 
 
+@pytest.mark.parametrize("importance", ["nan", "0", "-1", "inf"])
+def test_an_importance_that_is_none_is_one_sentence(invoke, document, importance):
+    assert_one_sentence(invoke("learn", document, "--importance", importance), 2, "importance")
+
+
+def test_every_verb_refuses_a_home_that_is_a_file(model_directory, document):
+    for verb in ("status", "log", "undo"):
+        result = CliRunner().invoke(app, [verb, "--home", str(document), "--model", str(model_directory)])
+        assert_one_sentence(result, 1, "not a directory")
+
+
 def test_a_bad_path_among_good_ones_costs_nothing(invoke, document, tmp_path, home):
     assert_one_sentence(invoke("learn", document, tmp_path / "nowhere.md"), 1, "no file")
     assert not home.exists()
@@ -205,6 +228,8 @@ def test_a_bad_path_among_good_ones_costs_nothing(invoke, document, tmp_path, ho
         (["status", "--set", "max_steps=[1"], 2, ["max_steps"]),
         (["status", "--set", "rate=1.2.3"], 2, ["rate"]),
         (["status", "--set", "rate=e"], 2, ["rate"]),
+        (["status", "--set", "batch_size=0"], 2, ["batch_size", "greater than or equal to 1"]),
+        (["status", "--set", "replay_fraction=1"], 2, ["replay_fraction"]),
         (["status", "--device", "toaster"], 2, ["toaster"]),
         (["status", "--dtype", "float3"], 2, ["float3"]),
         (["ask", "  "], 1, ["empty"]),
@@ -264,7 +289,7 @@ def test_an_interrupt_is_one_sentence_and_nothing_is_lost(learn, invoke, home, d
     with monkeypatch.context() as patch:
         patch.setattr(Ticker, "__call__", stop)
         result = invoke("learn", document)
-    assert_one_sentence(result, 130, "the last commit stands")
+    assert_one_sentence(result, 130, "what was committed stands")
     assert parsed(learn(document))["commit"]
 
 

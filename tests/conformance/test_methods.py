@@ -12,10 +12,9 @@ import sys
 import pytest
 import torch
 
-from accrete.data.world import STUDY, World
+from accrete.data.world import World
 from accrete.learner import Learner
 from accrete.lm.batch import Sequence, collate
-from accrete.lm.prompts import study_sequence
 from accrete.methods import base
 from accrete.types import Document, Example, Lesson, Probe
 
@@ -58,8 +57,9 @@ def test_its_class_says_what_it_is(method):
 
 
 def test_its_config_survives_json(method):
-    config = base.find(method).Config()
-    assert base.find(method).Config(**json.loads(config.model_dump_json())) == config
+    config = base.find(method).Config(seed=5)
+    again = base.find(method).Config(**json.loads(config.model_dump_json()))
+    assert again == config != base.find(method).Config()
 
 
 def test_every_new_document_changes_something(method, make_lm, home):
@@ -176,7 +176,7 @@ def test_it_answers_in_words_it_did_not_study(method, embedded, home):
     entities = [world.entity(kind) for kind in ("person", "ship", "software", "treaty")]
     taught_document = world.document("twenty", entities)
     probes = [p for e in entities for p in world.probes(e.facts, context=world.passage([e]))]
-    assert not {p.question for p in probes} & {item.question for item in taught_document.items} and STUDY
+    assert not {p.question for p in probes} & {item.question for item in taught_document.items}
     taught = Learner(embedded, method=method, home=home)
     floor, ceiling = taught.grade(probes), taught.grade(probes, with_context=True)
     commit = taught.learn(taught_document, probes=probes)
@@ -203,4 +203,3 @@ def test_probe_questions_never_reach_it(method, make_lm, home, monkeypatch):
     monkeypatch.setattr(taught.method, "learn", lambda lesson, progress: seen.append(lesson) or learn(lesson, progress))
     taught.learn(document(), probes=[Probe("Is the moon a secret probe?", ("no",))])
     assert seen and "secret probe" not in repr(seen)
-    assert study_sequence(taught.lm, "Is the moon a secret probe?", "no").targets > 0

@@ -45,12 +45,9 @@ class FullAdapter:
         for parameter in self._parameters.values():
             parameter.requires_grad_(False)
 
-    def fuse(self) -> None:
-        """Make what was learned the model's own weights: they already are."""
-
     def state_dict(self) -> dict[str, Tensor]:
-        """The tensors that are not bit-identical to the base."""
-        return {n: p.detach() for n, p in self._parameters.items() if not torch.equal(p.detach(), self._base[n])}
+        """The tensors that are not bit-identical to the base (as bits, 0 and -0 differ)."""
+        return {name: p.detach() for name, p in self._parameters.items() if not _same_bits(p, self._base[name])}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -61,3 +58,7 @@ class FullAdapter:
         for name, parameter in self._parameters.items():
             # New storage, not a copy into the old: after an interrupt inside `off` that may still be the base's.
             parameter.data = state.get(name, self._base[name]).to(parameter.device, parameter.dtype, copy=True)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.detach().view(-1).view(torch.uint8), other.view(-1).view(torch.uint8))

@@ -24,8 +24,8 @@ def learn(
     probes: Annotated[
         Path | None, typer.Option(help="Questions asked before and after, never taught (.jsonl).")
     ] = None,
-    domain: Annotated[str, typer.Option(help="What the document belongs to.")] = "default",
-    importance: Annotated[float, typer.Option(help="How much it matters, 1 being normal.")] = 1.0,
+    domain: Annotated[str, typer.Option(help="What the document belongs to; kept with the lesson.")] = "default",
+    importance: Annotated[float, typer.Option(help="How much it matters, 1 being normal; kept with the lesson.")] = 1.0,
 ) -> None:
     """Learn documents: each is one lesson, measured and committed."""
     from accrete.data.documents import read_document, read_probes
@@ -78,21 +78,22 @@ def log(session: Session) -> None:
     commits = learner.log()[::-1]
 
     def human(console: "Console") -> None:
+        from rich.text import Text
+
         if not commits:
             console.print(
                 f"No lessons yet: {learner.method_name} has taught {learner.lm.name} nothing in {learner.home}."
             )
             return
-        table = plain_table("commit", "when", "document", "tokens", "loss", "kept", "probes", "seconds", "")
-        table.columns[0].no_wrap = True
-        for c in commits:
-            m = c.metrics
-            table.add_row(
-                c.id, c.time[:16].replace("T", " "), c.document, str(m.get("tokens", "")),
-                _change(m.get("loss_before"), m.get("loss_after")), _change(m.get("kept_before"), m.get("kept_after")),
-                _change(m.get("probes_before"), m.get("probes_after")), str(m.get("seconds", "")),
-                "undone" if c.undone else "",
-            )  # fmt: skip
+        table = plain_table("commit", "day", "document", "loss", "kept", "probes", "")
+        for column in table.columns:
+            column.no_wrap = True
+            column.overflow = "ellipsis"
+        for commit in commits:
+            m = commit.metrics
+            changes = [_change(m.get(f"{name}_before"), m.get(f"{name}_after")) for name in ("loss", "kept", "probes")]
+            undone = "undone" if commit.undone else ""
+            table.add_row(commit.id, commit.time[:10], Text(commit.document), *changes, undone)
         console.print(table)
 
     session.print([lesson_json(commit) | {"undone": commit.undone} for commit in commits], human)
@@ -171,14 +172,17 @@ def status(session: Session) -> None:
 @verb
 def methods(session: Session) -> None:
     """List the ways of learning."""
-    from accrete.methods import base
+    from accrete.methods import DEFAULT, base
 
-    rows = [{"name": n, "summary": base.summary(n), "capabilities": base.capabilities(n)} for n in base.names()]
+    rows: list[dict[str, Any]] = [
+        {"name": name, "summary": base.summary(name), "capabilities": base.capabilities(name)} for name in base.names()
+    ]
 
     def human(console: "Console") -> None:
         table = plain_table("method", "what it does", "also")
         for row in rows:
-            table.add_row(row["name"], row["summary"], ", ".join(row["capabilities"]))
+            mark = " (default)" if row["name"] == DEFAULT else ""
+            table.add_row(row["name"] + mark, row["summary"], ", ".join(row["capabilities"]))
         console.print(table)
 
     session.print(rows, human)
@@ -213,7 +217,13 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
     for name, meaning, before, after in rows:
         if m.get(after) is not None:
             table.add_row(name, figure(m.get(before)), figure(m[after]), meaning)
+        elif name == "kept":
+            table.add_row(name, "-", "-", "not measured: this model brings no guard questions")
     console.print(table)
+    if m.get("stopped_at_limit"):
+        console.print(
+            "the lesson ended at its step limit before its loss fell to the mark; --set max_steps=N gives it more"
+        )
 
 
 def figure(value: float | None) -> str:

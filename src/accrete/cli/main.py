@@ -14,7 +14,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help costs half the time of boxed help
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.callback()(common)
+app.callback(invoke_without_command=True)(common)
 for command in (lessons.learn, lessons.ask, lessons.log, lessons.show, lessons.undo, lessons.status, lessons.methods,
                 demo.demo, pretrain.pretrain):  # fmt: skip
     app.command()(command)

@@ -26,7 +26,7 @@ def pretrain(
     folder = out or Path("runs") / config.stem
     bar = _Bar(sys.stderr.isatty())
     started = time.monotonic()
-    model = recipe.run(chosen, folder, bar, bar.say)
+    model = recipe.run(chosen, folder, bar, bar.say, device=session.device or "auto")
     seconds = round(time.monotonic() - started, 1)
     result = {"model": str(model), "tokens": chosen.train.tokens, "loss": bar.loss, "seconds": seconds}
     session.print(

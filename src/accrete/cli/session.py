@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Home = Annotated[Path | None, typer.Option("--home", help="Where lessons are kept [ACCRETE_HOME or ~/.accrete].")]
 Model = Annotated[str | None, typer.Option("--model", help="embedded, a hub id[@revision], or a directory [embedded].")]
-Method = Annotated[str | None, typer.Option("--method", help="How to learn; see `accrete methods` [full_finetune].")]
+Method = Annotated[str | None, typer.Option("--method", help="How to learn; see `accrete methods`.")]
 Json = Annotated[bool | None, typer.Option("--json", help="Print results as JSON, one object a line.")]
 Offline = Annotated[bool | None, typer.Option("--offline", help="Open no network connection.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps [auto].")]
@@ -54,12 +54,13 @@ class Session:
         """The learner these options describe."""
         if self.offline:  # here already: the libraries below look at it when they are imported, not later
             os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-        from accrete.learner import DEFAULT_METHOD, Learner
+        from accrete.learner import Learner
+        from accrete.methods import DEFAULT
 
         options: dict[str, Any] = {"progress": progress} if progress else {}
         return Learner(
             self.model or "embedded",
-            method=self.method or DEFAULT_METHOD,
+            method=self.method or DEFAULT,
             home=self.home,
             config=dict(_setting(text) for text in self.set or []),
             device=self.device or "auto",
@@ -71,7 +72,7 @@ class Session:
     def print(self, result: dict[str, Any] | list[Any], human: Callable[["Console"], None]) -> None:
         """The result on stdout: as JSON when asked, else as `human` writes it."""
         if self.json:
-            print(json.dumps(result, ensure_ascii=False), flush=True)
+            print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
             return
         from rich.console import Console
 
@@ -96,8 +97,16 @@ _COMMON = [
 ]
 
 
-def common(ctx: typer.Context, **options: Any) -> None:
+def common(ctx: typer.Context, version: bool = False, **options: Any) -> None:
     """Remember what was said before the verb."""
+    if version:
+        from importlib import metadata
+
+        print(metadata.version("accrete"))
+        raise typer.Exit()
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+        raise typer.Exit()
     ctx.obj = Session().then(options)
 
 
@@ -109,7 +118,13 @@ def _declare(function: Callable[..., Any], parameters: list[inspect.Parameter]) 
     function.__annotations__ = {p.name: p.annotation for p in parameters}
 
 
-_declare(common, [_CONTEXT, *_COMMON])
+_VERSION = inspect.Parameter(
+    "version",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[bool, typer.Option("--version", help="Print the version.")],
+)
+_declare(common, [_CONTEXT, *_COMMON, _VERSION])
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -137,11 +152,11 @@ def one_sentence(as_json: bool) -> Iterator[None]:
     except AccreteError as error:
         _fail(str(error), error.exit_code, as_json)
     except KeyboardInterrupt:
-        _fail("Stopped; the last commit stands.", 130, as_json)
+        _fail("Stopped; what was committed stands.", 130, as_json)
     except BrokenPipeError:
         os._exit(0)
     except (MemoryError, OSError) as error:
-        _fail(f"{type(error).__name__}: {error}".rstrip(": ") + ". The last commit stands.", 1, as_json)
+        _fail(f"{type(error).__name__}: {error}".rstrip(": ") + ". What was committed stands.", 1, as_json)
     except Exception as error:
         if os.environ.get("ACCRETE_DEBUG"):
             raise

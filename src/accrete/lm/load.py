@@ -33,7 +33,7 @@ def load(name: str = "embedded", *, device: str = "auto", dtype: str = "auto", o
         raise UsageError(f'Unknown dtype "{dtype}"; choose from {", ".join(DTYPES)}.')
     where = choose_device(device)
     keep_freed_memory()
-    _quiet(offline)
+    quiet(offline)
     source, options = _source(name)
     return _from_pretrained(source, name, DTYPES[dtype], offline, options).to_device(where)
 
@@ -58,7 +58,7 @@ def embedded_directory() -> Path:
     return Path(str(resources.files("accrete.lm").joinpath("embedded")))
 
 
-def _quiet(offline: bool) -> None:
+def quiet(offline: bool) -> None:
     """No telemetry, no advice on stderr; offline, for good, for the libraries below as well."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from huggingface_hub import constants

@@ -64,6 +64,7 @@ class LM:
         self.anatomy: Anatomy | None = anatomy(model)
         self.sentinels: tuple[tuple[str, tuple[str, ...], str], ...] = ()
         self.background: tuple[tuple[str, str], ...] = ()
+        self.taught_by: str | None = None  # the method of the learner that writes into this model
         model.requires_grad_(False)
 
     def to_device(self, device: torch.device) -> LM:
@@ -81,6 +82,12 @@ class LM:
     @property
     def layers(self) -> int:
         return int(self.model.config.num_hidden_layers)
+
+    def trainable_layers(self) -> int:
+        """How many blocks an update may change; all of them in an unknown architecture with anything trainable."""
+        if self.anatomy is None:
+            return self.layers if any(p.requires_grad for p in self.model.parameters()) else 0
+        return sum(any(p.requires_grad for p in layer.parameters()) for layer in self.anatomy.layers)
 
     @property
     def context_length(self) -> int:

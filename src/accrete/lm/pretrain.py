@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
 class TrainConfig(Config):
     """How long, how fast. `tokens` is rounded down to whole batches of `batch` sequences of `length` tokens."""
 
-    tokens: int = 10_000_000
-    length: int = 256
-    batch: int = 16
-    muon_rate: float = 0.016
-    adamw_rate: float = 0.002
-    weight_decay: float = 0.02
-    warmup: float = 0.02  # share of the steps in which the rate rises
-    decay: float = 0.4  # share of the steps, at the end, in which it falls to 0
-    clip: float = 1.0
-    save_seconds: float = 120.0
+    tokens: int = Field(10_000_000, ge=1)
+    length: int = Field(256, ge=2)
+    batch: int = Field(16, ge=1)
+    muon_rate: float = Field(0.016, ge=0)
+    adamw_rate: float = Field(0.002, ge=0)
+    weight_decay: float = Field(0.02, ge=0)
+    warmup: float = Field(0.02, ge=0, le=1)  # share of the steps in which the rate rises
+    decay: float = Field(0.4, ge=0, le=1)  # share of the steps, at the end, in which it falls to 0
+    clip: float = Field(1.0, gt=0)
+    save_seconds: float = Field(120.0, ge=0)
     seed: int = 0
     autocast: Literal["auto", "bf16", "off"] = "auto"
     compile: bool = False  # half again as fast where a C++ compiler is at hand
@@ -69,7 +70,7 @@ def pretrain(
     steps = config.tokens // (config.batch * config.length)
     if steps < 1 or len(ids) < config.batch * config.length:
         raise ModelError(f"{len(ids):,} tokens are fewer than one batch of {config.batch} x {config.length}.")
-    rows = torch.from_numpy(ids[: len(ids) // config.length * config.length].astype("int64")).view(-1, config.length)
+    rows = ids[: len(ids) // config.length * config.length].reshape(-1, config.length)  # stays on disk
     device = next(model.parameters()).device
     optimizers = _optimizers(model, config)
     first, loss_ema = _resume(checkpoint, model, optimizers)
@@ -77,7 +78,7 @@ def pretrain(
     forward = torch.compile(model) if config.compile else model
     started = saved = time.monotonic()
     for step in range(first, steps):
-        batch = rows[_batch_rows(step, len(rows), config)].to(device)
+        batch = torch.from_numpy(rows[_batch_rows(step, len(rows), config).numpy()].astype("int64")).to(device)
         with _autocast(device, config.autocast):
             logits = forward(input_ids=batch, use_cache=False).logits
         loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten())

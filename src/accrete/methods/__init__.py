@@ -1,0 +1,3 @@
+"""The ways of learning, one file each; adding a file adds a method."""
+
+DEFAULT = "full_finetune"

@@ -6,9 +6,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from accrete.errors import HomeError, LockedError
 
@@ -39,11 +42,25 @@ def plain_errors(home: Path) -> Iterator[None]:
     except OSError as error:
         reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
         raise HomeError(f"Cannot use the home {home}: {reason}. Nothing was lost.") from None
-    except Exception as error:
-        # safetensors reports a full disk as an exception of its own.
-        if type(error).__name__ == "SafetensorError":
-            raise HomeError(f"Cannot write into the home {home}: {error}. Nothing was lost.") from None
-        raise
+    except SafetensorError as error:  # it puts the system's error into words of its own
+        reason = "the disk is full" if "os error 28" in str(error) else str(error)
+        raise HomeError(f"Cannot use the home {home}: {reason}. Nothing was lost.") from None
+
+
+def check_home(home: Path) -> None:
+    """Refuse a home that is a file."""
+    if home.exists() and not home.is_dir():
+        raise HomeError(f"Cannot use the home {home}: it is not a directory.")
+
+
+def check_room(home: Path, needed: int) -> None:
+    """Refuse a lesson of `needed` bytes before it is learned rather than after."""
+    free = shutil.disk_usage(home).free
+    if free < needed:
+        raise HomeError(
+            f"The disk of the home {home} is full: a lesson may need {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free."
+            " Nothing was lost."
+        )
 
 
 def _sqlite_reason(error: sqlite3.Error) -> str:
