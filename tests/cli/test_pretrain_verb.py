@@ -143,7 +143,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_never_killed(tmp_path):
     command = [sys.executable, "-m", "accrete.cli.main", "pretrain", path, "--out"]
     subprocess.run([*command, str(alone)], check=True, capture_output=True)
     command.append(str(out))
-    for stage in ("tokenizer", "tokens.npy", "checkpoint/step.json", "checkpoint/step.json"):
+    for stage in ("tokenizer", "tokens/00000.npy", "checkpoint/step.json", "checkpoint/step.json"):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         before = written(out / stage)
         while written(out / stage) == before and process.poll() is None:

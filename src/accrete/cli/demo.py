@@ -112,7 +112,7 @@ def _result_table(metrics: Any, result: dict[str, Any]) -> Any:
     kept = [figure(metrics[key]) for key in ("kept_before", "kept_after")]
     loss = [figure(metrics[key]) for key in ("loss_before", "loss_after")]
     table.add_row("learned", *learned, "share of the questions above")
-    table.add_row("kept", *kept, "", "share of its guard questions still answered")
+    table.add_row("kept", *kept, "", "share of what it knew before")
     table.add_row("loss", *loss, "", "nats per token studied")
     table.add_row("cost", "", f"{metrics['learning_seconds']:.1f} s", "", f"{metrics['steps']} steps on this machine")
     return table

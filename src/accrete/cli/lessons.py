@@ -85,15 +85,14 @@ def log(session: Session) -> None:
                 f"No lessons yet: {learner.method_name} has taught {learner.lm.name} nothing in {learner.home}."
             )
             return
-        table = plain_table("commit", "day", "document", "loss", "kept", "probes", "")
+        table = plain_table("commit", "day", "document", "loss", "kept", "probes")
         for column in table.columns:
-            column.no_wrap = True
-            column.overflow = "ellipsis"
+            column.no_wrap, column.overflow = column.header != "document", "ellipsis"  # a narrow screen cuts names only
         for commit in commits:
             m = commit.metrics
             changes = [_change(m.get(f"{name}_before"), m.get(f"{name}_after")) for name in ("loss", "kept", "probes")]
-            undone = "undone" if commit.undone else ""
-            table.add_row(commit.id, commit.time[:10], Text(commit.document), *changes, undone)
+            name = Text.assemble(("undone ", "dim") if commit.undone else "", commit.document)
+            table.add_row(commit.id, commit.time[:10], name, *changes)
         console.print(table)
 
     session.print([lesson_json(commit) | {"undone": commit.undone} for commit in commits], human)
@@ -232,7 +231,7 @@ def figure(value: float | None) -> str:
 
 
 def _change(before: float | None, after: float | None) -> str:
-    return "" if after is None else f"{figure(before)} > {figure(after)}"
+    return "" if after is None else f"{figure(before)}>{figure(after)}"
 
 
 def plain_table(*headings: str) -> Any:
