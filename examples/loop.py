@@ -1,6 +1,6 @@
 """The whole idea of accrete, flat: teach a model a document, prove that it learned and did not forget, take it back.
 
-Nothing here uses accrete but its files: torch, transformers and one loop. `python examples/loop.py` takes about a minute.
+Nothing here uses accrete but its files: torch, transformers and one loop. `python examples/loop.py` takes about half a minute.
 """
 
 from __future__ import annotations
