@@ -56,9 +56,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         items, text = write_documents(options.data, Path(folder), options.author, options.country)
-        common = ("--home", Path(folder) / "home", "--method", options.method, "--model", options.model)
         first = json.loads(items.read_text("utf-8").splitlines()[0])
         for path, probes in ((items, ("--probes", items)), (text, ())):
+            home = Path(folder) / f"home of {path.stem}"
+            common = ("--home", home, "--method", options.method, "--model", options.model)
             learned = accrete("learn", path, *probes, *common)
             if probes:
                 print("truth:", first["answer"])

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from accrete.data.world import World
+from accrete.gates.entries import EntryGate
 from accrete.learner import Learner
 from accrete.lm.batch import Sequence, collate
 from accrete.methods import base
@@ -114,6 +115,7 @@ def test_a_fresh_learner_has_the_same_logits(method, make_lm, home):
 
 RELOAD = """
 import sys, torch
+from accrete.gates.entries import EntryGate
 from accrete.learner import Learner
 from accrete.lm.batch import Sequence, collate
 method, model, home = sys.argv[1:4]
@@ -148,6 +150,32 @@ def test_parts_hold_all_of_its_state(method, make_lm, home):
     assert report.steps > 0 and not torch.equal(lm.logits(batch(lm)), before)
     base.restore(taught.method, birth)
     assert torch.equal(lm.logits(batch(lm)), before)
+
+
+def test_a_gate_holds_under_its_own_optimizer(method, make_lm, home, monkeypatch):
+    """Half of a matrix is closed: after a lesson its weights and moments have their old bits, and the other half moved."""
+    taught = learner(make_lm(), method, home)
+    module = sys.modules[type(taught.method).__module__]
+    if not hasattr(module, "fit"):
+        pytest.skip("it has a loop of its own and tests its own gate")
+    fit, seen = module.fit, []
+
+    def gated(lm, batches, *, optimizer, **options):
+        matrix = next(p for group in optimizer.param_groups for p in group["params"] if p.ndim == 2)
+        opened = torch.zeros(matrix.shape, dtype=torch.bool)
+        opened[: len(matrix) // 2] = True
+        before = matrix.detach().clone()
+        report = fit(lm, batches, optimizer=optimizer, **options | {"gate": EntryGate({matrix: opened})})
+        moments = [t for t in optimizer.state[matrix].values() if torch.is_tensor(t) and t.shape == matrix.shape]
+        seen.append((matrix.detach().clone(), before, opened, moments))
+        return report
+
+    monkeypatch.setattr(module, "fit", gated)
+    taught.method.learn(lesson(), lambda step, loss: None)
+    assert seen
+    for after, before, opened, moments in seen:
+        assert torch.equal(after[~opened], before[~opened]) and not torch.equal(after[opened], before[opened])
+        assert all(not moment[~opened].any() and moment[opened].any() for moment in moments)
 
 
 def lesson() -> Lesson:

@@ -28,7 +28,8 @@ class Options(Config):
     max_epochs: int = Field(80, ge=1)  # over study items
     max_steps: int = Field(2_000, ge=1)
     enough: float = Field(0.02, ge=0)  # nats per target of the new items at which the lesson ends
-    text_epochs: int = Field(3, ge=1)  # a text has no such mark: it is read this often
+    text_epochs: int = Field(8, ge=1)  # over a text, which rarely gets that far
+    text_steps: int = Field(30, ge=1)  # a short text is read more often, for about so many steps
     window: int = Field(256, ge=2)  # tokens of text read at once
     replay_fraction: float = Field(0.25, ge=0, le=0.9)  # of each batch, from earlier lessons
     replay_capacity: int = Field(2_000, ge=0)  # sequences
@@ -55,11 +56,21 @@ class FullFinetune(Method):
         if self.lm.background and self.config.kl_weight:
             losses.append(KLToBase(self.config.kl_weight, self.adapter.off, self._general()))
         optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=self.config.rate, weight_decay=0.0)
-        batches = self._batches(new, self.config.max_epochs if lesson.items else self.config.text_epochs)
-        report = fit(self.lm, batches, losses=losses, optimizer=optimizer, progress=progress)
+        report = fit(
+            self.lm,
+            self._batches(new, self._epochs(lesson, len(new))),
+            losses=losses,
+            optimizer=optimizer,
+            progress=progress,
+        )
         self.replay.add(new)
         cut = report.steps == self.config.max_steps
         return replace(report, details={"stopped_at_limit": cut})
+
+    def _epochs(self, lesson: Lesson, sequences: int) -> int:
+        if lesson.items:
+            return self.config.max_epochs
+        return max(self.config.text_epochs, self.config.text_steps * self.config.batch_size // sequences)
 
     def _batches(self, new: Sequence[batch.Sequence], epochs: int) -> Iterator[batch.Batch]:
         """New and old material mixed, epoch after epoch, until the new is learned or epochs or steps are used up."""
