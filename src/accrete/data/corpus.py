@@ -10,16 +10,10 @@ from pathlib import Path
 
 from accrete.data.world import Entity, World
 from accrete.errors import DocumentError
+from accrete.lm.tokenizer import chatml
 from accrete.types import Example, Probe
 
 TAUGHT = (0, 1, 2)  # question phrasings that pretraining may use: the last one is held out
-
-
-def chat(turns: Sequence[tuple[str, str]]) -> str:
-    """ChatML, as the tokenizer's template writes it."""
-    from accrete.lm.tokenizer import chatml
-
-    return chatml(turns)
 
 
 class WorldCorpus:
@@ -55,13 +49,13 @@ class WorldCorpus:
         asked = draw.sample(facts, min(len(facts), draw.randint(2, 4)))
         turns = [(self.world.question(fact, draw.choice(TAUGHT)), fact.value) for fact in asked]
         passage = self.world.passage(entities)
-        return chat([(f"{passage}\n\n{turns[0][0]}", turns[0][1]), *turns[1:]])
+        return chatml([(f"{passage}\n\n{turns[0][0]}", turns[0][1]), *turns[1:]])
 
     def closed_book(self) -> str:
         """Questions about persistent facts, with nothing to read."""
         draw = self.world.random
         asked = draw.sample(self._pairs, 5)
-        return chat([(self.world.question(fact, draw.choice(TAUGHT)), fact.value) for _, fact in asked])
+        return chatml([(self.world.question(fact, draw.choice(TAUGHT)), fact.value) for _, fact in asked])
 
     def dated(self) -> str:
         """Changing facts with their years, asked "As of" a year."""
@@ -73,7 +67,7 @@ class WorldCorpus:
         turns = [
             (self.world.question(fact, draw.choice(TAUGHT)), fact.value) for fact in draw.sample(facts, len(facts))
         ]
-        return chat([(f"{passage}\n\n{turns[0][0]}", turns[0][1]), *turns[1:3]])
+        return chatml([(f"{passage}\n\n{turns[0][0]}", turns[0][1]), *turns[1:3]])
 
     def plain(self) -> str:
         return self.world.passage(self._entities())
