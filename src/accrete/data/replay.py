@@ -1,47 +1,133 @@
-"""What was studied before, kept to be studied again. Ends at samples of it."""
+"""What was studied before, kept to be studied again, a reservoir per domain. Ends at samples of it.
+
+Kept: weighted reservoir sampling (Efraimidis and Spirakis 2006): each item draws the key u^(1/importance), the largest keys
+stay, so that after any number of items each is there with a chance that grows with its importance.
+Drawn: P_i ~ (importance_i * 0.5^(age_i / half_life) + eps)^0.6, age counted in lessons of the domain.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from datasketch import MinHash, MinHashLSH
+from torch import Tensor
 
 from accrete.lm.batch import Sequence
 
+EPSILON, EXPONENT = 0.01, 0.6
+GRAM = 5  # tokens
+PERMUTATIONS, ALIKE = 64, 0.9  # of MinHash; the share of common 5-grams from which two items are one
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sequence with what decides whether it stays and how often it comes up."""
+
+    sequence: Sequence
+    importance: float
+    lesson: int
+    key: float
+
 
 class Replay:
-    """A reservoir of token sequences: after n were offered, each is kept with the same probability capacity / n.
+    """A reservoir of at most `capacity` token sequences for every domain.
 
-    Draws on the generator it is given, so that one random state decides a whole lesson.
+    An item that was there already, or nearly so, takes the place of the earlier one: the newer wording stands. Draws on the
+    generator it is given, so that one random state decides a whole lesson.
     """
 
-    def __init__(self, capacity: int, generator: torch.Generator):
-        self.capacity, self.generator = capacity, generator
-        self.offered = 0
-        self.kept: list[Sequence] = []
+    def __init__(self, capacity: int, generator: torch.Generator, half_life: float = float("inf")):
+        self.capacity, self.generator, self.half_life = capacity, generator, half_life
+        self.kept: dict[str, list[Item]] = {}
+        self.lessons: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return sum(len(items) for items in self.kept.values())
 
-    def add(self, sequences: SequenceOf[Sequence]) -> None:
-        for sequence in sequences:
-            self.offered += 1
-            if len(self.kept) < self.capacity:
-                self.kept.append(sequence)
-                continue
-            place = int(torch.randint(self.offered, (1,), generator=self.generator))
-            if place < self.capacity:
-                self.kept[place] = sequence
+    def size(self, domain: str) -> int:
+        return len(self.kept.get(domain, ()))
 
-    def sample(self, count: int) -> list[Sequence]:
-        """`count` sequences, different ones while they last; fewer when there are fewer."""
-        order = torch.randperm(len(self.kept), generator=self.generator)[:count]
-        return [self.kept[i] for i in order.tolist()]
+    def add(self, sequences: SequenceOf[Sequence], domain: str = "default", importance: float = 1.0) -> None:
+        """Offer the sequences of one lesson."""
+        lesson = self.lessons[domain] = self.lessons.get(domain, 0) + 1
+        draws = torch.rand(len(sequences), generator=self.generator, dtype=torch.float64).tolist()
+        offered = [Item(s, importance, lesson, u ** (1 / importance)) for s, u in zip(sequences, draws, strict=True)]
+        items = _without_doubles(self.kept.get(domain, []) + offered)
+        # Which of them stay is decided by their keys; in which order they stand, by when they came.
+        threshold = sorted((item.key for item in items), reverse=True)[: self.capacity][-1:] or [2.0]
+        self.kept[domain] = [item for item in items if item.key >= threshold[0]][: self.capacity]
+
+    def sample(self, count: int, domain: str | None = None) -> list[Sequence]:
+        """`count` different sequences of a domain, or of all; fewer when there are fewer."""
+        items = [
+            (item, self.lessons[name] - item.lesson)
+            for name, items in self.kept.items()
+            if domain in (None, name)
+            for item in items
+        ]
+        count = min(count, len(items))
+        if not count:
+            return []
+        priority = torch.tensor([item.importance * 0.5 ** (age / self.half_life) + EPSILON for item, age in items])
+        chosen = torch.multinomial(priority**EXPONENT, count, generator=self.generator)
+        return [items[i][0].sequence for i in chosen.tolist()]
+
+    def diversity(self) -> float | None:
+        """Distinct 5-grams over all 5-grams of what is kept (distinct-5): 1 means that nothing is said twice."""
+        grams = [gram for items in self.kept.values() for item in items for gram in _grams(item.sequence.ids)]
+        return len(set(grams)) / len(grams) if grams else None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"offered": self.offered, "kept": [[s.target_from, *s.ids] for s in self.kept]}
+        """Per domain its tokens, end to end, and a row (length, target_from, lesson, importance, key) for each item."""
+        state: dict[str, Any] = {}
+        for domain, items in self.kept.items():
+            rows = [(len(i.sequence.ids), i.sequence.target_from, i.lesson, i.importance, i.key) for i in items]
+            state[f"{domain}/tokens"] = torch.tensor([t for i in items for t in i.sequence.ids], dtype=torch.int32)
+            state[f"{domain}/rows"] = torch.tensor(rows, dtype=torch.float64).reshape(-1, 5)
+            state[f"{domain}/lessons"] = self.lessons[domain]
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.offered = state["offered"]
-        self.kept = [Sequence(tuple(ids), target_from) for target_from, *ids in state["kept"]]
+        self.lessons = {key.removesuffix("/lessons"): n for key, n in state.items() if key.endswith("/lessons")}
+        self.kept = {d: _items(state[f"{d}/tokens"], state[f"{d}/rows"]) for d in self.lessons}
+
+
+def _items(tokens: Tensor, rows: Tensor) -> list[Item]:
+    ids, items, start = tokens.tolist(), [], 0
+    for length, target_from, lesson, importance, key in rows.tolist():
+        sequence = Sequence(tuple(ids[start : start + int(length)]), int(target_from))
+        items.append(Item(sequence, importance, int(lesson), key))
+        start += int(length)
+    return items
+
+
+def _grams(ids: SequenceOf[int]) -> list[tuple[int, ...]]:
+    return [tuple(ids[i : i + GRAM]) for i in range(max(1, len(ids) - GRAM + 1))]
+
+
+@functools.lru_cache(maxsize=20_000)
+def _signature(ids: tuple[int, ...]) -> MinHash:
+    signature = MinHash(num_perm=PERMUTATIONS)
+    signature.update_batch([repr(gram).encode() for gram in _grams(ids)])
+    return signature
+
+
+def _without_doubles(items: SequenceOf[Item]) -> list[Item]:
+    """The items less those that a later one repeats, word for word or nearly."""
+    index = MinHashLSH(threshold=ALIKE, num_perm=PERMUTATIONS)
+    standing: dict[int, Item] = {}
+    exact: dict[tuple[int, ...], int] = {}
+    for place, item in enumerate(items):
+        ids = item.sequence.ids
+        signature = _signature(ids)
+        for earlier in {exact[ids]} if ids in exact else index.query(signature):
+            standing.pop(earlier, None)
+            if earlier in index:
+                index.remove(earlier)
+        standing[place], exact[ids] = item, place
+        index.insert(place, signature)
+    return list(standing.values())

@@ -1,0 +1,203 @@
+"""LoRA (2106.09685) through PEFT, one adapter per domain. Ends at adapters that can be opened, switched, fused and carried away.
+
+    y = W x + (alpha / rank) B A x      W frozen, A random, B = 0 at birth: a new adapter changes no logit
+
+An untaught model has no adapter at all; a domain gets its own when its first lesson opens it. Layers of PEFT stand where
+the linear layers stood and hand through to them when no adapter is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from accrete.errors import HistoryError
+from accrete.lm.model import LM
+
+_PEFT_ROOT = "base_model.model."  # what a saved PEFT adapter writes before every name
+
+
+class LoraAdapters:
+    """The adapters of a model by domain. `active` is the one that answers when nothing else is said."""
+
+    first_layer = 0
+
+    def __init__(self, lm: LM, rank: int, alpha: float, targets: str | list[str], generator: torch.Generator):
+        self.lm, self.generator = lm, generator
+        self._fresh = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, bias="none", task_type="CAUSAL_LM")  # type: ignore[arg-type]
+        self.configs: dict[str, LoraConfig] = {}
+        self.active: str | None = None
+
+    # --- writing and reading ------------------------------------------------------------------------------------
+
+    def open(self, domain: str) -> dict[str, nn.Parameter]:
+        """The trainable parameters of a domain, by name; its adapter is made when it is not there. It becomes the active one."""
+        if domain not in self.configs:
+            self._install(domain, self._fresh)
+            for name, parameter in self._parameters(domain).items():
+                if ".lora_A." in name:  # drawn again from our own generator, so that a lesson can be repeated
+                    bound = math.sqrt(1 / parameter.shape[1])  # Kaiming uniform with a = sqrt(5), as PEFT draws it
+                    drawn = torch.rand(parameter.shape, generator=self.generator)
+                    parameter.data = (bound * (2 * drawn - 1)).to(parameter.device)
+        self._activate(domain)
+        return self._parameters(domain)
+
+    @contextlib.contextmanager
+    def reading(self, domain: str | None) -> Iterator[None]:
+        """The adapter of `domain` answers inside; the base model when it has none."""
+        before = self.active
+        try:
+            self._activate(domain if domain in self.configs else None)
+            yield
+        finally:
+            self._activate(before)
+
+    def off(self) -> contextlib.AbstractContextManager[None]:
+        """The base model answers inside."""
+        return self.reading(None)
+
+    def remove(self) -> None:
+        """Give the model back as it was, its own layers in their places."""
+        self.load_state_dict({})
+        for name, layer in self._layers():
+            parent, _, own = name.rpartition(".")
+            setattr(self.lm.model.get_submodule(parent), own, layer.get_base_layer())
+        self.lm.model.requires_grad_(False)
+
+    # --- carrying away ------------------------------------------------------------------------------------------
+
+    def fuse(self, domains: Sequence[str]) -> dict[str, Tensor]:
+        """The model's own weights with the sum of the changes of `domains` added, under their own names."""
+        fused = {}
+        deltas = {
+            f"{name}.weight": [layer.get_delta_weight(n) for n in map(_peft_name, domains) if n in layer.lora_A]  # type: ignore[operator]
+            for name, layer in self._layers()
+        }
+        for name, tensor in self.lm.model.state_dict().items():
+            plain = name.replace(".base_layer.", ".")
+            if ".lora_" not in name:
+                changes = [delta.to(tensor.dtype) for delta in deltas.get(plain, [])]
+                fused[plain] = torch.stack([tensor, *changes]).sum(0) if changes else tensor
+        return fused
+
+    def save(self, domain: str, directory: Path) -> None:
+        """Write one adapter as PEFT writes it: adapter_config.json and adapter_model.safetensors."""
+        config = LoraConfig(**_written(self.configs[domain]) | {"inference_mode": True})
+        config.save_pretrained(str(directory))
+        weights = get_peft_model_state_dict(self.lm.model, adapter_name=_peft_name(domain))
+        tensors = {_PEFT_ROOT + name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+        save_file(tensors, directory / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+
+    def load(self, domain: str, directory: Path) -> None:
+        """Take up an adapter that PEFT wrote; HistoryError when it is none, or does not fit this model."""
+        try:
+            config = LoraConfig.from_pretrained(str(directory), local_files_only=True)
+            _check_plain(config)
+            weights = load_file(directory / SAFETENSORS_WEIGHTS_NAME)
+            config.inference_mode = False
+            self._drop(domain)
+            self._install(domain, config)
+            named = {name.removeprefix(_PEFT_ROOT): tensor for name, tensor in weights.items()}
+            result = set_peft_model_state_dict(self.lm.model, named, adapter_name=_peft_name(domain))
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = str(error).strip().split("\n")[0][:200]
+            raise HistoryError(f"{directory} holds no LoRA adapter that fits this model: {reason}") from None
+        if result.unexpected_keys:
+            raise HistoryError(f"{directory} does not fit this model: it has no {result.unexpected_keys[0]}.")
+        self._activate(domain)
+
+    # --- state --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every domain's tensors as "domain/name", its configuration, and which domain is active."""
+        if not self.configs:
+            return {}
+        state: dict[str, Any] = {"active": self.active}
+        for domain, config in self.configs.items():
+            state[f"{domain}/config"] = _written(config)
+            for name, tensor in get_peft_model_state_dict(self.lm.model, adapter_name=_peft_name(domain)).items():
+                state[f"{domain}/{name}"] = tensor.detach()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become exactly these adapters; HistoryError when a tensor does not fit the model."""
+        configs = {key.partition("/")[0]: value for key, value in state.items() if key.endswith("/config")}
+        for domain in [d for d, config in self.configs.items() if configs.get(d) != _written(config)]:
+            self._drop(domain)
+        for domain, config in configs.items():
+            if domain not in self.configs:
+                self._install(domain, LoraConfig(**config))
+            tensors = {k.partition("/")[2]: v for k, v in state.items() if k.startswith(f"{domain}/") and k != f"{domain}/config"}
+            own = get_peft_model_state_dict(self.lm.model, adapter_name=_peft_name(domain))
+            if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
+                raise HistoryError(f'The saved adapter of "{domain}" does not fit this model.')
+            with torch.no_grad():
+                for name, tensor in own.items():
+                    tensor.copy_(tensors[name])
+        self._activate(state.get("active"))
+
+    # --- PEFT's layers ------------------------------------------------------------------------------------------
+
+    def _layers(self) -> list[tuple[str, Any]]:
+        return [(n, m) for n, m in self.lm.model.named_modules() if isinstance(m, BaseTunerLayer)]
+
+    def _parameters(self, domain: str) -> dict[str, nn.Parameter]:
+        return {n: p for n, p in self.lm.model.named_parameters() if f".{_peft_name(domain)}." in n}
+
+    def _install(self, domain: str, config: LoraConfig) -> None:
+        with torch.random.fork_rng(), warnings.catch_warnings():  # PEFT draws from the process's generator
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several adapters are meant
+            inject_adapter_in_model(config, self.lm.model, adapter_name=_peft_name(domain))
+        self.lm.model.eval()
+        for parameter in self._parameters(domain).values():
+            parameter.data = parameter.data.float()  # bfloat16 would swallow small updates
+        self.configs[domain] = config
+
+    def _drop(self, domain: str) -> None:
+        if self.configs.pop(domain, None):
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Adapter .* was active which is now deleted")
+                for _, layer in self._layers():
+                    layer.delete_adapter(_peft_name(domain))
+            self.lm.model.peft_config.pop(_peft_name(domain), None)  # type: ignore[union-attr,operator]
+            self.active = None if self.active == domain else self.active
+
+    def _activate(self, domain: str | None) -> None:
+        for _, layer in self._layers():
+            if domain is None:
+                layer.enable_adapters(False)
+            else:
+                layer.set_adapter(_peft_name(domain))
+                layer.enable_adapters(True)
+        self.active = domain
+
+
+def _peft_name(domain: str) -> str:
+    """A name that is no attribute of a ModuleDict ("keys") and holds nothing that PEFT looks for in names ("lora_")."""
+    return f"domain-{domain.replace('_', '+')}"
+
+
+def _written(config: LoraConfig) -> dict[str, Any]:
+    """What differs from PEFT's defaults, in JSON's terms: enough to make the adapter again."""
+    default = LoraConfig().to_dict() | {"inference_mode": config.inference_mode, "peft_version": None}
+    plain = {key: sorted(v) if isinstance(v, set) else v for key, v in config.to_dict().items()}
+    return {key: v for key, v in plain.items() if v != default.get(key) and key != "peft_version"}
+
+
+def _check_plain(config: LoraConfig) -> None:
+    """Only W + B A is known here: anything more would be lost when it is fused."""
+    more = [k for k in ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias") if getattr(config, k, None)]
+    if more or config.bias != "none":
+        raise ValueError(f"it is more than plain LoRA ({more[0] if more else 'bias'}).")

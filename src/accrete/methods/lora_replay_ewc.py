@@ -1,0 +1,119 @@
+"""LoRA with experience replay and EWC, an adapter per domain (METHODS 5). One lesson is one `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from pydantic import Field
+
+from accrete.adapters.lora import LoraAdapters
+from accrete.config import Config
+from accrete.data.replay import Replay
+from accrete.data.study import study_sequences
+from accrete.fit import Loss, fit
+from accrete.lm import batch
+from accrete.lm.model import LM
+from accrete.lm.prompts import study_sequence
+from accrete.losses.distill import KLToBase
+from accrete.losses.ewc import EWC
+from accrete.losses.next_token import next_token
+from accrete.methods.base import Method, Progress, RandomState
+from accrete.types import Lesson, Report
+
+
+class Options(Config):
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)  # the change is alpha / rank * B A
+    targets: str | list[str] = "all-linear"  # or names of layers, as PEFT takes them
+    rate: float = Field(1e-3, gt=0)  # of AdamW
+    batch_size: int = Field(16, ge=1)  # new sequences a step
+    replay: int = Field(16, ge=0)  # old ones beside them
+    replay_general: float = Field(0.25, ge=0, le=0.9)  # of the whole batch, general question and answer
+    replay_capacity: int = Field(2_000, ge=0)  # sequences a domain
+    replay_half_life: float = Field(100.0, gt=0)  # lessons until an item comes up half as often
+    kl_weight: float = Field(1.0, ge=0)
+    kl_batch: int = Field(16, ge=1)  # general sequences a step on which the model is held to its base
+    ewc_weight: float = Field(1.0, ge=0)
+    ewc_decay: float = Field(0.9, ge=0, le=1)
+    ewc_every: int = Field(4, ge=1)  # lessons of a domain between two consolidations
+    ewc_examples: int = Field(32, ge=1)
+    max_epochs: int = Field(80, ge=1)  # over study items
+    max_steps: int = Field(2_000, ge=1)
+    min_epochs: int = Field(10, ge=1)
+    enough: float = Field(0.02, ge=0)  # nats per target of the new items at which the lesson ends
+    text_epochs: int = Field(8, ge=1)
+    text_steps: int = Field(30, ge=1)
+    window: int = Field(256, ge=2)
+    seed: int = 0
+
+
+class LoraReplayEwc(Method):
+    """LoRA, one adapter per domain: replay of its lessons and of general text, an EWC anchor, KL to the base."""
+
+    Config = Options
+    parts = ("adapter", "replay", "anchor", "random")
+
+    def __init__(self, lm: LM, config: Options):
+        self.lm, self.config = lm, config
+        self.random = RandomState(config.seed)
+        generator = self.random.generator
+        self.adapter = LoraAdapters(lm, config.rank, config.alpha, config.targets, generator)
+        self.replay = Replay(config.replay_capacity, generator, config.replay_half_life)
+        self.anchor = EWC(config.ewc_weight, config.ewc_decay, generator)
+
+    def learn(self, lesson: Lesson, progress: Progress) -> Report:
+        new = study_sequences(self.lm, lesson, self.config.window)
+        parameters = self.adapter.open(lesson.domain)
+        self.anchor.guard(parameters)
+        losses: list[Loss] = [next_token, self.anchor]
+        if self.lm.background and self.config.kl_weight:
+            losses.append(KLToBase(self.config.kl_weight, self.adapter.off, self._general_batches()))
+        optimizer = torch.optim.AdamW(parameters.values(), lr=self.config.rate, weight_decay=0.0)
+        report = fit(
+            self.lm,
+            self._batches(new, lesson),
+            losses=losses,
+            optimizer=optimizer,
+            progress=progress,
+        )
+        penalty = float(self.anchor.penalty().detach())
+        self.replay.add(new, lesson.domain, lesson.importance)
+        if self.replay.lessons[lesson.domain] % self.config.ewc_every == 0:
+            examples = self.replay.sample(self.config.ewc_examples, lesson.domain)
+            self.anchor.consolidate(self.lm, parameters, examples + self._general(self.config.ewc_examples))
+        cut = report.steps == self.config.max_steps
+        return replace(report, details={"stopped_at_limit": cut, "ewc_penalty": penalty, "replay_diversity": self.replay.diversity()})
+
+    def _batches(self, new: Sequence[batch.Sequence], lesson: Lesson) -> Iterator[batch.Batch]:
+        """New, old and general material mixed, until the new is learned."""
+        c = self.config
+        epochs = c.max_epochs if lesson.items else max(c.text_epochs, c.text_steps * c.batch_size // len(new))
+        size = min(c.batch_size, len(new))
+        old = min(c.replay, self.replay.size(lesson.domain))
+        general = round((size + old) * c.replay_general / (1 - c.replay_general))
+        steps = checked = 0
+        for epoch in range(epochs):
+            order = torch.randperm(len(new), generator=self.random.generator).tolist()
+            for start in range(0, len(new), size):
+                rows = [new[i] for i in order[start : start + size]]
+                rows += self.replay.sample(old, lesson.domain) + self._general(general)
+                yield batch.collate(rows, self.lm.device, self.lm.pad)
+                steps += 1
+                if steps == c.max_steps:
+                    return
+            if epoch + 1 >= c.min_epochs and steps - checked >= 4:
+                checked = steps
+                if self.lm.mean_loss(new) < c.enough:
+                    return
+
+    def _general(self, count: int) -> list[batch.Sequence]:
+        if not self.lm.background or not count:
+            return []
+        rows = torch.randint(len(self.lm.background), (count,), generator=self.random.generator).tolist()
+        return [study_sequence(self.lm, *self.lm.background[i]) for i in rows]
+
+    def _general_batches(self) -> Iterator[batch.Batch]:
+        while True:
+            yield batch.collate(self._general(self.config.kl_batch), self.lm.device, self.lm.pad)
