@@ -16,17 +16,17 @@ FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {path: ".".join(("accrete", *path.relative_to(ROOT).with_suffix("").parts)) for path in FILES}
 
 FLOORS = (
-    ("types", "errors", "config", "scoring", "files"),
+    ("types", "errors", "config", "scoring", "files", "settings"),
     ("lm",),
     ("adapters", "gates", "losses", "optim", "data", "dreams", "facts", "retrieval", "fit"),
     ("methods", "recipe"),
-    ("store", "learner"),
+    ("store", "reader", "learner"),
     ("evaluate",),
     ("serve", "cli"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms of one floor that may look into each other. Those of the ground floor are plain files.
-NEIGHBOURS = {("fit", "gates"), ("learner", "store"), *((a, b) for a in FLOORS[0] for b in FLOORS[0])}
+NEIGHBOURS = {("fit", "gates"), ("learner", "store"), ("learner", "reader"), *((a, b) for a in FLOORS[0] for b in FLOORS[0])}
 
 
 def short(path):

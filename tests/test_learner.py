@@ -1,5 +1,6 @@
 """The Learner: a lesson is a transaction, undo is exact, and nothing but the lesson reaches the method."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 
 from accrete import Answer, Document, Example, Learner, Probe, Query, Report
 from accrete.errors import DocumentError, HistoryError, HomeError, LessonError, UsageError
-from accrete.lm import batch
+from accrete.lm import batch, decode
 from accrete.lm.prompts import study_sequence
+from accrete.store import sentinels
 
 CONFIG = {"max_steps": 3, "batch_size": 4, "kl_batch": 2, "text_epochs": 1}
 TEXT = "The lighthouse of Morvane was built in 1871 by Edda Kolm. Its light is green and seen for nine miles."
@@ -79,7 +81,9 @@ def test_a_lesson_that_does_harm_is_taken_back(learner, monkeypatch):
     monkeypatch.setattr(learner.method, "learn", learn)
     with pytest.raises(LessonError, match="taken back"):
         learner.learn(document())
-    assert learner.digest == birth and torch.equal(logits(learner), before) and not learner.log()
+    assert learner.digest == birth and torch.equal(logits(learner), before)
+    (refused,) = learner.log()
+    assert refused.undone and "taken back" in refused.metrics["refused"]
 
 
 def test_a_model_has_one_learner(make_lm, home):
@@ -312,15 +316,43 @@ def test_asking_changes_nothing(learner):
 
 def test_grades_are_shares(learner, monkeypatch):
     assert learner.grade([]) is None
-    monkeypatch.setattr(learner, "answer", lambda queries, **_: [Answer("Edda Kolm") for _ in queries])
+    monkeypatch.setattr(decode, "answer", lambda lm, queries, **_: [Answer("Edda Kolm") for _ in queries])
     right, wrong = Probe("Who built it?", ("Edda Kolm", "E. Kolm")), Probe("Who built it?", ("Ragna",))
     assert (learner.grade([right]), learner.grade([wrong]), learner.grade([right, wrong])) == (1.0, 0.0, 0.5)
 
 
-def test_a_model_without_sentinels_has_nothing_to_keep(learner):
-    learner.lm.sentinels = ()
+@pytest.fixture
+def few_prompts(monkeypatch):
+    few = sentinels.general_prompts()[:30]
+    monkeypatch.setattr(sentinels, "general_prompts", lambda: few)
+
+
+def test_a_model_without_sentinels_makes_its_own_once(make_learner, few_prompts):
+    learner, again = (make_learner(max_forgetting=1.0) for _ in range(2))
+    lm = learner.lm
+    for one in (lm, again.lm):
+        one.sentinels = one.background = ()
+    before = learner.digest
     commit = learner.learn(document())
-    assert commit.metrics["kept_before"] is None and commit.metrics["kept_after"] is None
+    assert commit.metrics["kept_before"] == 1.0 and commit.digest_before == before
+    (path,) = (learner.home / "sentinels").iterdir()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {row["split"] for row in rows} == {"guard", "scored", "background"}
+    assert len({row["question"] for row in rows}) == len(rows)
+    assert not {q for q, _ in lm.background} & {q for q, _, _ in lm.sentinels}
+    again.learn(document(2))  # reads what was made, though the model has been taught since
+    assert again.lm.sentinels == lm.sentinels and again.lm.background == lm.background
+
+
+def test_sentinels_are_made_by_the_base_model_not_the_taught_one(make_learner, few_prompts):
+    first, late = make_learner(max_forgetting=1.0), make_learner(max_forgetting=1.0)
+    first.lm.sentinels = first.lm.background = ()
+    first.learn(document())
+    made = first.lm.sentinels
+    (first.home / "sentinels" / f"{first.base[:16]}.jsonl").write_text("{damaged")
+    late.lm.sentinels = late.lm.background = ()
+    late.learn(document(2))
+    assert late.lm.sentinels == made
 
 
 # --- status and checkpoints -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ AccreteError                     exit code 1
 │   └── LockedError              another process is learning into this home
 ├── HistoryError                 no such commit, nothing to undo, a state that does not fit this model or method
 ├── LessonError                  a lesson was taken back because it did harm
+│   └── ForgettingError          it cost more of what was known than it may; exit code 2
 ├── OfflineError                 the network would be needed and is switched off
 └── UsageError                   exit code 2: an unknown method, option or key
 """
@@ -45,6 +46,10 @@ class HistoryError(AccreteError):
 
 class LessonError(AccreteError):
     pass
+
+
+class ForgettingError(LessonError):
+    exit_code = 2
 
 
 class OfflineError(AccreteError):

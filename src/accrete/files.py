@@ -1,11 +1,23 @@
-"""Write files so that a crash leaves the old one or the new one, never half of it. Ends at the rename."""
+"""Write files so that a crash leaves the old one or the new one, never half of it; and which names a file may have."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from accrete.errors import UsageError
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def check_plain_name(name: str, what: str) -> str:
+    """`name` itself when it can stand for a file: letters, digits, "-" and "_". So it cannot leave its folder."""
+    if not _PLAIN.fullmatch(name):
+        raise UsageError(f'"{name[:80]}" cannot name a {what}: use up to 64 letters, digits, "-" and "_".')
+    return name
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -2,7 +2,7 @@
 
 One lesson is one transaction:
 
-    read -> known already? -> measure -> method.learn -> measure -> commit
+    read -> known already? -> measure -> method.learn -> measure -> guard -> commit
                                    \\-- anything raised: the last commit's state comes back --/
 """
 
@@ -17,27 +17,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from accrete.config import build
 from accrete.data.chunks import chunks
 from accrete.data.documents import read_document
 from accrete.data.study import study_sequences
-from accrete.errors import DocumentError, HistoryError, LessonError, UsageError
-from accrete.lm import decode
+from accrete.errors import DocumentError, ForgettingError, HistoryError, LessonError, UsageError
+from accrete.files import check_plain_name
 from accrete.lm.load import load
 from accrete.lm.model import LM
 from accrete.methods import DEFAULT as DEFAULT_METHOD
 from accrete.methods import base as method_base
-from accrete.scoring import grade
+from accrete.reader import Reader
 from accrete.store import checkpoint
 from accrete.store.home import check_home, check_room, default_home, writing
 from accrete.store.journal import Commit, Journal
+from accrete.store.sentinels import provide_sentinels
 from accrete.types import Answer, Document, Lesson, Probe, Query
 
 Progress = Callable[[str, int, float], None]
 """(stage, step, loss): "measuring", "learning" or "saving"."""
 ANSWER_TOKENS = 64
+MAX_FORGETTING = 0.05  # of the guard sentinels, in one lesson
 HARM = 0.1  # nats: a lesson after which its own material is this much harder was no lesson
 
 
@@ -46,6 +46,7 @@ class Learner:
 
     `model` is "embedded", a hub id, a directory, or an LM that is handed over: a learner writes into its model, so one
     that another learner has is refused. `home` None means ACCRETE_HOME or ~/.accrete; `config` are options of the method.
+    `max_forgetting` is the share of the guard sentinels that one lesson may cost; a lesson that costs more is refused.
     """
 
     def __init__(
@@ -58,8 +59,11 @@ class Learner:
         device: str = "auto",
         dtype: str = "auto",
         offline: bool = False,
+        max_forgetting: float = MAX_FORGETTING,
         progress: Progress = lambda stage, step, loss: None,
     ):
+        if not 0 <= max_forgetting <= 1:
+            raise UsageError("max_forgetting is a share of the guard sentinels: a number from 0 to 1.")
         method_base.check_name(method)
         kind = method_base.find(method)
         self.config = build(kind.Config, config or {}, f"the options of {method}")
@@ -70,8 +74,9 @@ class Learner:
             raise UsageError(f"This model already has a learner ({self.lm.taught_by}); load another copy of it.")
         self.lm.taught_by = method
         self.method_name, self.base = method, self.lm.digest
-        self.journal, self.progress = Journal(self.home), progress
+        self.journal, self.progress, self.max_forgetting = Journal(self.home), progress, max_forgetting
         self.method = kind(self.lm, self.config)
+        self.reader = Reader(self.lm, self.method)
         self._birth = copy.deepcopy(method_base.state_of(self.method))  # its tensors are the live ones
         self._head: str | None = None
         self._go_to(self._active())
@@ -88,9 +93,12 @@ class Learner:
     ) -> Commit:
         """Learn one document and commit it; a document learned before changes nothing and returns its commit.
 
-        `probes` measure before and after and are never shown to the method. Raises DocumentError when the document
-        cannot be read or holds too little to learn; whatever is raised, the state is the last commit's.
+        `probes` measure before and after and are never shown to the method; `domain` is what the document belongs to,
+        for methods that keep domains apart. Raises DocumentError when the document cannot be read or holds too little to
+        learn, LessonError when the lesson did harm, and ForgettingError when it cost more of what was known than
+        `max_forgetting`; whatever is raised, the state is the last commit's.
         """
+        check_plain_name(domain, "domain")
         if not (math.isfinite(importance) and importance > 0):
             raise UsageError("The importance of a lesson is a number above 0.")
         document = document if isinstance(document, Document) else read_document(document)
@@ -99,7 +107,7 @@ class Learner:
             self._go_to(active)
             for commit in active:
                 if commit.sha256 == document.sha256:
-                    now = self.grade(probes)  # the state is as it is: before and after are one
+                    now = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
                     asked = {"probes_before": now, "probes_after": now, "probes": len(probes)}
                     return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
             lesson = Lesson(document, chunks(document), document.items, domain=domain, importance=importance)
@@ -115,15 +123,16 @@ class Learner:
         if not study:
             raise DocumentError(f"{lesson.document.name} holds too little to learn from.")
         check_room(self.home, sum(p.numel() * p.element_size() for p in self.lm.model.parameters() if p.requires_grad))
-        started = clock.monotonic()
-        digest_before = method_base.digest(self.method)
+        self._provide_sentinels(active)
+        started, digest_before, domain = clock.monotonic(), self.digest, lesson.domain
         self.progress("measuring", 0, 0.0)
+        same = [c for c in active if c.domain == domain] if self.reader.domains is not None else active
         metrics: dict[str, Any] = {
             "tokens": sum(sequence.targets for sequence in study),
-            "loss_before": self.lm.mean_loss(study),
+            "loss_before": self.reader.loss(study, domain),
             # Of this very state it was measured after the lesson before.
-            "kept_before": active[-1].metrics["kept_after"] if active else self.kept(),
-            "probes_before": self.grade(probes),
+            "kept_before": same[-1].metrics["kept_after"] if same else self.kept(domain),
+            "probes_before": self.grade(probes, domain=domain),
             "importance": lesson.importance,
         }
         learning = clock.monotonic()
@@ -131,26 +140,42 @@ class Learner:
         metrics["learning_seconds"] = round(clock.monotonic() - learning, 3)
         self.progress("measuring", report.steps, 0.0)
         metrics |= {
-            "loss_after": self.lm.mean_loss(study),
-            "kept_after": self.kept(),
-            "probes_after": self.grade(probes),
+            "loss_after": self.reader.loss(study, domain),
+            "kept_after": self.kept(domain),
+            "probes_after": self.grade(probes, domain=domain),
             "probes": len(probes),
             "steps": report.steps,
             **report.details,
         }
-        if not metrics["loss_after"] <= metrics["loss_before"] + HARM:
-            raise LessonError(
-                f"{lesson.document.name} was not learned, and the lesson was taken back: its loss went from"
-                f" {metrics['loss_before']:.2f} to {metrics['loss_after']:.2f}. A lower rate may help."
-            )
         metrics["seconds"] = round(clock.monotonic() - started, 3)
+        commit = self._described(lesson.document.name, lesson.document.sha256, domain, digest_before, metrics, active)
+        self._refuse_harm(commit)
         self.progress("saving", report.steps, 0.0)
-        return self._commit(lesson.document.name, lesson.document.sha256, lesson.domain, digest_before, metrics, active)
+        return self._commit(commit)
 
-    def _commit(
+    def _refuse_harm(self, commit: Commit) -> None:
+        """The guard: raise when a lesson made its own material harder, or cost too much of what was known."""
+        m, error = commit.metrics, None
+        if not m["loss_after"] <= m["loss_before"] + HARM:
+            error = LessonError(
+                f"{commit.document} was not learned, and the lesson was taken back: its loss went from"
+                f" {m['loss_before']:.2f} to {m['loss_after']:.2f}. A lower rate may help."
+            )
+        elif m["kept_after"] is not None and m["kept_before"] - m["kept_after"] > self.max_forgetting + 1e-9:
+            error = ForgettingError(
+                f"{commit.document} was refused and taken back: it cost {m['kept_before'] - m['kept_after']:.3f} of the guard"
+                f" questions ({m['kept_before']:.3f} to {m['kept_after']:.3f}), more than max_forgetting = {self.max_forgetting:g}."
+            )
+        if error:
+            refused = replace(commit, metrics=dict(m) | {"refused": str(error)})
+            self.journal.refuse(self.base, self.lm.name, self.method_name, refused)
+            raise error
+
+    def _described(
         self, name: str, sha256: str, domain: str, digest_before: str, metrics: dict[str, Any], active: Sequence[Commit]
     ) -> Commit:
-        commit = Commit(
+        """The present state as a commit that is not written yet."""
+        return Commit(
             id="",
             parent=active[-1].id if active else None,
             number=len(active) + 1,
@@ -159,10 +184,12 @@ class Learner:
             sha256=sha256,
             domain=domain,
             digest_before=digest_before,
-            digest_after=method_base.digest(self.method),
+            digest_after=self.digest,
             config=self.config.model_dump(),
             metrics=metrics,
         )
+
+    def _commit(self, commit: Commit) -> Commit:
         state = method_base.state_of(self.method)
         commit = self.journal.append(self.base, self.lm.name, self.method_name, commit, state)
         self._head = commit.id
@@ -175,17 +202,23 @@ class Learner:
         name = name or f"{' '.join(text.split()[:5])[:40]} ..."
         return self.learn(Document(name, text), domain=domain, importance=importance)
 
-    # --- asking -------------------------------------------------------------------------------------------------
+    # --- asking (reader.py) -------------------------------------------------------------------------------------
 
-    def ask(self, question: str, *, context: str = "", max_new_tokens: int = ANSWER_TOKENS) -> Answer:
-        """Answer one question, with `context` as text to read first."""
-        return self.answer([Query(question, context)], max_new_tokens=max_new_tokens)[0]
+    def ask(
+        self, question: str, *, context: str = "", domain: str | None = None, max_new_tokens: int = ANSWER_TOKENS
+    ) -> Answer:
+        """Answer one question, with `context` as text to read first, from `domain` or from where the method finds it."""
+        return self.answer([Query(question, context, domain=domain)], max_new_tokens=max_new_tokens)[0]
 
     def answer(self, queries: Sequence[Query], *, max_new_tokens: int = ANSWER_TOKENS) -> list[Answer]:
-        """Answer many questions in batches, greedily."""
-        return decode.answer(
-            self.lm, queries, conditionings=self._conditionings(queries), max_new_tokens=max_new_tokens
-        )
+        """Answer many questions in batches, greedily. UsageError for a domain that was never taught."""
+        return self.reader.answer(queries, max_new_tokens)
+
+    def stream_answer(
+        self, question: str, *, domain: str | None = None, max_new_tokens: int = ANSWER_TOKENS
+    ) -> Iterator[str]:
+        """The answer to one question, piece by piece."""
+        return self.reader.stream_answer(Query(question, domain=domain), max_new_tokens)
 
     def generate(self, prompt: str, *, max_new_tokens: int = 100, temperature: float = 0.0, seed: int = 0) -> str:
         """Go on from `prompt` as plain text, without any chat format."""
@@ -195,40 +228,43 @@ class Learner:
         self, prompt: str, *, max_new_tokens: int = 100, temperature: float = 0.0, seed: int = 0
     ) -> Iterator[str]:
         """The same, piece by piece."""
-        ids = self.lm.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [self.lm.pad]
-        written: list[int] = []
-        shown = ""
-        for pairs in decode.stream(
-            self.lm,
-            [ids[-max(1, self.lm.context_length - max_new_tokens) :]],
-            max_new_tokens,
-            temperature=temperature,
-            generator=torch.Generator().manual_seed(seed),
-            conditionings=self._conditionings([Query(prompt)]),
-        ):
-            written.append(pairs[0][1])
-            text = str(self.lm.tokenizer.decode(written, skip_special_tokens=True))
-            if not text.endswith("\ufffd"):  # half a character: wait for the rest of it
-                yield text[len(shown) :]
-                shown = text
+        return self.reader.stream(prompt, max_new_tokens, temperature, seed)
 
-    def _conditionings(self, queries: Sequence[Query]) -> list[decode.Conditioning]:
-        condition = getattr(self.method, "condition", None)
-        return condition(queries) if condition else [decode.NOTHING] * len(queries)
-
-    def grade(self, probes: Sequence[Probe], *, with_context: bool = False) -> float | None:
+    def grade(self, probes: Sequence[Probe], *, with_context: bool = False, domain: str | None = None) -> float | None:
         """The mean grade (0 to 1) of the answers to `probes`, closed-book unless `with_context`; None without probes."""
-        if not probes:
-            return None
-        longest = max(len(answer) for probe in probes for answer in probe.answers)
-        queries = [Query(probe.question, probe.context if with_context else "") for probe in probes]
-        answers = self.answer(queries, max_new_tokens=min(256, max(24, longest // 2)))
-        grades = [grade(answer.text, probe.answers) for answer, probe in zip(answers, probes, strict=True)]
-        return sum(grades) / len(grades)
+        return self.reader.grade(probes, with_context=with_context, domain=domain)
 
-    def kept(self) -> float | None:
-        """The share of the guard sentinels answered rightly now; None for a model that brings none."""
-        return self.grade([Probe(q, answers) for q, answers, split in self.lm.sentinels if split == "guard"])
+    def kept(self, domain: str | None = None, split: str = "guard") -> float | None:
+        """The share of the sentinels answered rightly now, the adapter of `domain` at work; None while there are none."""
+        return self.reader.kept(domain, split)
+
+    def domains(self) -> list[dict[str, Any]]:
+        """What was taught, by domain: lessons, the last document, what was kept with it, and the size of its adapter."""
+        by_name: dict[str, list[Commit]] = {}
+        for commit in self._active():
+            by_name.setdefault(commit.domain, []).append(commit)
+        sizes = self.reader.domains or {}
+        return [
+            {
+                "domain": name,
+                "lessons": len(commits),
+                "last": commits[-1].document,
+                "kept": commits[-1].metrics.get("kept_after"),
+                "parameters": sizes.get(name),
+            }
+            for name, commits in by_name.items()
+        ]
+
+    def _provide_sentinels(self, active: Sequence[Commit]) -> None:
+        """A model that brings no sentinels makes its own, as the base that it is before any lesson."""
+        if not self.lm.sentinels:
+            try:
+                self._go_to([])
+                provide_sentinels(self.lm, self.home, lambda done: self.progress("asking the base model", done, 0.0))
+            finally:
+                self._go_to(active)
+
+    # --- domains ------------------------------------------------------------------------------------------------
 
     # --- history ------------------------------------------------------------------------------------------------
 
@@ -322,12 +358,13 @@ class Learner:
             before = self.digest
             if active and before == manifest["digest"]:
                 return replace(active[-1], already=True)
+            self._provide_sentinels(active)
             metrics: dict[str, Any] = {"kept_before": self.kept()}
             try:
                 method_base.restore(self.method, state)
                 metrics["kept_after"] = self.kept()
-                name = f"checkpoint {Path(path).name}"
-                return self._commit(name, f"checkpoint {manifest['digest']}", "default", before, metrics, active)
+                name, sha256 = f"checkpoint {Path(path).name}", f"checkpoint {manifest['digest']}"
+                return self._commit(self._described(name, sha256, "default", before, metrics, active))
             except BaseException:
                 self._head = "unknown"
                 self._go_to(active)

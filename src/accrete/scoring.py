@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+SENTINEL_TOKENS = 24  # so far the answer to a sentinel is written, when it is made and when it is graded
 LONG_ANSWER = 6  # words; a longer truth is graded by overlap, because no one repeats a sentence word for word
 
 

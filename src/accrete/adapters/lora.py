@@ -36,7 +36,7 @@ class LoraAdapters:
 
     def __init__(self, lm: LM, rank: int, alpha: float, targets: str | list[str], generator: torch.Generator):
         self.lm, self.generator = lm, generator
-        self._fresh = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, bias="none", task_type="CAUSAL_LM")  # type: ignore[arg-type]
+        self._fresh = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, bias="none", task_type="CAUSAL_LM")
         self.configs: dict[str, LoraConfig] = {}
         self.active: str | None = None
 
@@ -82,7 +82,7 @@ class LoraAdapters:
         """The model's own weights with the sum of the changes of `domains` added, under their own names."""
         fused = {}
         deltas = {
-            f"{name}.weight": [layer.get_delta_weight(n) for n in map(_peft_name, domains) if n in layer.lora_A]  # type: ignore[operator]
+            f"{name}.weight": [layer.get_delta_weight(n) for n in map(_peft_name, domains) if n in layer.lora_A]
             for name, layer in self._layers()
         }
         for name, tensor in self.lm.model.state_dict().items():
@@ -139,7 +139,11 @@ class LoraAdapters:
         for domain, config in configs.items():
             if domain not in self.configs:
                 self._install(domain, LoraConfig(**config))
-            tensors = {k.partition("/")[2]: v for k, v in state.items() if k.startswith(f"{domain}/") and k != f"{domain}/config"}
+            tensors = {
+                k.partition("/")[2]: v
+                for k, v in state.items()
+                if k.startswith(f"{domain}/") and k != f"{domain}/config"
+            }
             own = get_peft_model_state_dict(self.lm.model, adapter_name=_peft_name(domain))
             if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
                 raise HistoryError(f'The saved adapter of "{domain}" does not fit this model.')
@@ -171,7 +175,7 @@ class LoraAdapters:
                 warnings.filterwarnings("ignore", message="Adapter .* was active which is now deleted")
                 for _, layer in self._layers():
                     layer.delete_adapter(_peft_name(domain))
-            self.lm.model.peft_config.pop(_peft_name(domain), None)  # type: ignore[union-attr,operator]
+            self.lm.model.peft_config.pop(_peft_name(domain), None)
             self.active = None if self.active == domain else self.active
 
     def _activate(self, domain: str | None) -> None:
@@ -198,6 +202,8 @@ def _written(config: LoraConfig) -> dict[str, Any]:
 
 def _check_plain(config: LoraConfig) -> None:
     """Only W + B A is known here: anything more would be lost when it is fused."""
-    more = [k for k in ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias") if getattr(config, k, None)]
+    more = [
+        k for k in ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias") if getattr(config, k, None)
+    ]
     if more or config.bias != "none":
         raise ValueError(f"it is more than plain LoRA ({more[0] if more else 'bias'}).")

@@ -2,7 +2,7 @@
 
 import typer
 
-from accrete.cli import demo, lessons, pretrain
+from accrete.cli import config, demo, lessons, pretrain
 from accrete.cli.session import common
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.callback(invoke_without_command=True)(common)
 for command in (lessons.learn, lessons.ask, lessons.log, lessons.show, lessons.undo, lessons.status, lessons.methods,
                 demo.demo, pretrain.pretrain):  # fmt: skip
     app.command()(command)
+app.add_typer(config.app)
 
 
 def main() -> None:

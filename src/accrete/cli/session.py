@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from accrete.learner import Learner
+    from accrete.settings import Resolved
 
 Home = Annotated[Path | None, typer.Option("--home", help="Where lessons are kept [ACCRETE_HOME or ~/.accrete].")]
 Model = Annotated[str | None, typer.Option("--model", help="embedded, a hub id[@revision], or a directory [embedded].")]
 Method = Annotated[str | None, typer.Option("--method", help="How to learn; see `accrete methods`.")]
 Json = Annotated[bool | None, typer.Option("--json", help="Print results as JSON, one object a line.")]
-Offline = Annotated[bool | None, typer.Option("--offline", help="Open no network connection.")]
+Offline = Annotated[bool | None, typer.Option("--offline/--no-offline", help="Open no network connection.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps [auto].")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="auto (float32), float32, bfloat16 or float16 [auto].")]
 Options = Annotated[list[str] | None, typer.Option("--set", help="An option of the method, as key=value; repeatable.")]
@@ -50,22 +51,47 @@ class Session:
         """What was said after the verb wins over what was said before it."""
         return replace(self, **{key: value for key, value in later.items() if value not in (None, [])})
 
-    def learner(self, progress: Any = None) -> "Learner":
-        """The learner these options describe."""
-        if self.offline:  # here already: the libraries below look at it when they are imported, not later
-            os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
-        from accrete.learner import Learner
+    def home_directory(self) -> Path:
+        """--home, ACCRETE_HOME or ~/.accrete; HomeError when it is a file."""
+        from accrete.store.home import check_home, default_home
+
+        home = self.home.expanduser() if self.home else default_home()
+        check_home(home)
+        return home
+
+    def settings(self, **flags: Any) -> "Resolved":
+        """The settings with these options over them, and `flags` of the verb's own (max_forgetting, domain, ...)."""
+        from accrete import settings
         from accrete.methods import DEFAULT
 
+        common = {key: getattr(self, key) for key in ("model", "method", "offline", "device", "dtype")}
+        resolved = settings.resolve(self.home_directory(), common | flags)
+        options = dict(_setting(text) for text in self.set or [])
+        return (
+            resolved.with_options(resolved.settings.method or DEFAULT, options, "flag --set") if options else resolved
+        )
+
+    def learner(self, progress: Any = None, **flags: Any) -> "Learner":
+        """The learner that the settings, these options and `flags` of the verb's own describe."""
+        resolved = self.settings(**flags)
+        settings = resolved.settings
+        if settings.offline:  # here already: the libraries below look at it when they are imported, not later
+            os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+        from accrete.learner import Learner
+        from accrete.methods import DEFAULT, base
+
+        method = settings.method or DEFAULT
+        resolved.check_methods(base.names())
+        resolved.method_config(method, base.find(method).Config)  # here, where it is known who said what is wrong
         options: dict[str, Any] = {"progress": progress} if progress else {}
         return Learner(
-            self.model or "embedded",
-            method=self.method or DEFAULT,
+            settings.model,
+            method=method,
             home=self.home,
-            config=dict(_setting(text) for text in self.set or []),
-            device=self.device or "auto",
-            dtype=self.dtype or "auto",
-            offline=bool(self.offline),
+            config=settings.options.get(method, {}),
+            device=settings.device,
+            dtype=settings.dtype,
+            offline=settings.offline,
             **options,
         )
 
@@ -81,15 +107,12 @@ class Session:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    import yaml
+    from accrete.settings import parse_value
 
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UsageError(f'--set wants key=value, not "{text}".')
-    try:
-        return key, yaml.safe_load(value)  # 1e-4 comes as text; the schema makes a number of it
-    except yaml.YAMLError:
-        raise UsageError(f'--set {key}: "{value}" is no value.') from None
+    return key, parse_value(value, f"--set {key}")
 
 
 _COMMON = [
@@ -110,6 +133,14 @@ def common(ctx: typer.Context, version: bool = False, **options: Any) -> None:
     ctx.obj = Session().then(options)
 
 
+def branch(ctx: typer.Context, **options: Any) -> None:
+    """The callback of a group of verbs: it takes the common options too, and shows its help when no verb follows."""
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+        raise typer.Exit()
+    ctx.obj = (ctx.obj or Session()).then(options)
+
+
 _CONTEXT = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 
 
@@ -125,6 +156,7 @@ _VERSION = inspect.Parameter(
     annotation=Annotated[bool, typer.Option("--version", help="Print the version.")],
 )
 _declare(common, [_CONTEXT, *_COMMON, _VERSION])
+_declare(branch, [_CONTEXT, *_COMMON])
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:

@@ -20,7 +20,7 @@ from accrete.lm.batch import Sequence
 
 EPSILON, EXPONENT = 0.01, 0.6
 GRAM = 5  # tokens
-PERMUTATIONS, ALIKE = 64, 0.9  # of MinHash; the share of common 5-grams from which two items are one
+PERMUTATIONS, BANDS = 64, (4, 16)  # of MinHash: items meet when they share about 0.92 = (1/4)^(1/16) of their 5-grams
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _signature(ids: tuple[int, ...]) -> MinHash:
 
 def _without_doubles(items: SequenceOf[Item]) -> list[Item]:
     """The items less those that a later one repeats, word for word or nearly."""
-    index = MinHashLSH(threshold=ALIKE, num_perm=PERMUTATIONS)
+    index = MinHashLSH(params=BANDS, num_perm=PERMUTATIONS)
     standing: dict[int, Item] = {}
     exact: dict[tuple[int, ...], int] = {}
     for place, item in enumerate(items):

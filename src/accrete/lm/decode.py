@@ -5,6 +5,7 @@ Methods act inside it through a `Conditioning` per row: passages before the prom
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
@@ -26,11 +27,16 @@ Process = Callable[[Tensor, Tensor, list[int]], Tensor]
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a method puts beside one question: text to read, a correction of the logits, places to read in memory."""
+    """What a method puts beside one question: text to read, a correction of the logits, places to read in memory.
+
+    `within` is a context in which the model runs for this row (the adapter of a domain, say). Rows of one batch share it;
+    `answer` forms its batches so.
+    """
 
     passages: tuple[Passage, ...] = ()
     process: Process | None = None
     slots: Any = None
+    within: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
 
 NOTHING = Conditioning()
@@ -48,17 +54,20 @@ def stream(
 ) -> Iterator[list[tuple[int, int]]]:
     """Yield, step by step, the new (row, token) pairs; a row ends at an end token, which is not yielded.
 
-    `temperature` 0 is greedy. Finished rows leave the batch; the rest keep their conditioning.
+    `temperature` 0 is greedy. Finished rows leave the batch; the rest keep their conditioning. The first row's `within` is
+    that of all, entered step by step: between two steps the model is as it was.
     """
     if not prompts:
         return
     stops = stop_tokens(lm)
     conditionings = conditionings or [NOTHING] * len(prompts)
+    within = conditionings[0].within
     ids_BT, mask_BK = _left_padded(prompts, lm)
     alive = list(range(len(prompts)))
     cache = DynamicCache(config=lm.model.config)
     for _ in range(max_new_tokens):
-        hidden_BD, logits_BV = _step(lm, ids_BT, mask_BK, cache)
+        with within():
+            hidden_BD, logits_BV = _step(lm, ids_BT, mask_BK, cache)
         logits_BV = _conditioned(hidden_BD, logits_BV, alive, conditionings)
         chosen = _choose(logits_BV, temperature, generator)
         going = [i for i, token in enumerate(chosen.tolist()) if token not in stops]
@@ -99,10 +108,8 @@ def answer(
         prompt_ids(lm, query.question, context_of(query, conditioning), reserve=max_new_tokens)
         for query, conditioning in zip(queries, conditionings, strict=True)
     ]
-    order = sorted(range(len(queries)), key=lambda i: len(prompts[i]))
     answers: list[Answer] = [Answer("")] * len(queries)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+    for rows in _alike(prompts, conditionings, batch_size):
         written = generate(
             lm,
             [prompts[i] for i in rows],
@@ -115,9 +122,32 @@ def answer(
     return answers
 
 
+def _alike(
+    prompts: SequenceOf[SequenceOf[int]], conditionings: SequenceOf[Conditioning], batch_size: int
+) -> Iterator[list[int]]:
+    """Rows that may run together: in one `within`, of similar length."""
+    groups: dict[int, list[int]] = {}
+    for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
+        groups.setdefault(id(conditionings[i].within), []).append(i)
+    for order in groups.values():
+        yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+
+
 def context_of(query: Query, conditioning: Conditioning) -> str:
     """What is read before a question: the passages a method found, then what the asker gave."""
     return "\n\n".join([passage.text for passage in conditioning.passages] + [query.context] * bool(query.context))
+
+
+def text_stream(lm: LM, prompt: SequenceOf[int], max_new_tokens: int, **options: Any) -> Iterator[str]:
+    """What comes after one prompt, piece by piece, whole characters only; options as in `stream`."""
+    written: list[int] = []
+    shown = ""
+    for pairs in stream(lm, [prompt], max_new_tokens, **options):
+        written.append(pairs[0][1])
+        text = str(lm.tokenizer.decode(written, skip_special_tokens=True))
+        if not text.endswith("\ufffd"):  # half a character: wait for the rest of it
+            yield text[len(shown) :]
+            shown = text
 
 
 def readable(lm: LM, ids: SequenceOf[int]) -> str:

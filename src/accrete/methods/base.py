@@ -25,7 +25,7 @@ PartState = Mapping[str, Any]
 State = dict[str, PartState]
 """part name -> its state."""
 
-CAPABILITIES = ("condition", "calibrate", "retrofit", "forget")
+CAPABILITIES = ("condition", "calibrate", "retrofit", "forget", "domains", "fuse", "save_adapter", "load_adapter")
 Progress = Callable[[int, float], None]
 """(step, loss in nats)."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from accrete.adapters.full import FullAdapter
 from accrete.config import Config
@@ -63,9 +64,13 @@ class FullFinetune(Method):
             optimizer=optimizer,
             progress=progress,
         )
-        self.replay.add(new)
+        self.replay.add(new, lesson.domain, lesson.importance)
         cut = report.steps == self.config.max_steps
         return replace(report, details={"stopped_at_limit": cut})
+
+    def fuse(self, domains: Sequence[str]) -> dict[str, Tensor]:
+        """The taught weights; all domains are in them."""
+        return dict(self.lm.model.state_dict())
 
     def _epochs(self, lesson: Lesson, sequences: int) -> int:
         if lesson.items:

@@ -84,7 +84,10 @@ class LoraReplayEwc(Method):
             examples = self.replay.sample(self.config.ewc_examples, lesson.domain)
             self.anchor.consolidate(self.lm, parameters, examples + self._general(self.config.ewc_examples))
         cut = report.steps == self.config.max_steps
-        return replace(report, details={"stopped_at_limit": cut, "ewc_penalty": penalty, "replay_diversity": self.replay.diversity()})
+        return replace(
+            report,
+            details={"stopped_at_limit": cut, "ewc_penalty": penalty, "replay_diversity": self.replay.diversity()},
+        )
 
     def _batches(self, new: Sequence[batch.Sequence], lesson: Lesson) -> Iterator[batch.Batch]:
         """New, old and general material mixed, until the new is learned."""

@@ -15,7 +15,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,10 @@ _COLUMNS = ("id", "parent", "number", "time", "document", "sha256", "domain", "d
 
 @dataclass(frozen=True)
 class Commit:
-    """One lesson as the journal keeps it. `bytes` is what it added on disk; `undone` is when it was taken back."""
+    """One lesson as the journal keeps it. `bytes` is what it added on disk; `undone` is when it was taken back.
+
+    A lesson that was refused is undone from the start, and its metrics say why under "refused".
+    """
 
     id: str
     parent: str | None
@@ -183,28 +186,25 @@ class Journal:
     def append(self, base: str, model: str, method: str, commit: Commit, state: State) -> Commit:
         """Store `state` and then the row of `commit`, whose `id` is filled in here; the history's head moves to it."""
         manifest, tensors = _manifest(state)
-        identity = "|".join((base, method, commit.parent or "", commit.sha256, commit.digest_after, commit.time))
-        name = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        name = _identity(base, method, commit)
         with self._open(write=True) as database:
             known = {row[0] for row in database.execute("SELECT digest FROM tensors")}
         self._remove_orphans()
         new = {digest: tensor for digest, tensor in tensors.items() if digest not in known}
         size = self._write_pack(name, new) if new else 0
         with self._open(write=True) as database:
-            database.execute(
-                "INSERT OR IGNORE INTO histories (base, method, model) VALUES (?, ?, ?)", (base, method, model)
-            )
-            (history,) = database.execute(
-                "SELECT id FROM histories WHERE base = ? AND method = ?", (base, method)
-            ).fetchone()
             database.executemany("INSERT INTO tensors VALUES (?, ?)", [(digest, name) for digest in new])
             text = json.dumps(manifest)
-            row = (name, history, commit.parent, commit.number, commit.time, commit.document, commit.sha256, commit.domain,
-                   commit.digest_before, commit.digest_after, json.dumps(commit.config), json.dumps(commit.metrics),
-                   text, size + len(text), None)  # fmt: skip
-            database.execute(f"INSERT INTO commits VALUES ({', '.join('?' * len(row))})", row)
+            history = _history(database, base, method, model)
+            _insert(database, history, replace(commit, id=name, bytes=size + len(text)), text)
             database.execute("UPDATE histories SET head = ? WHERE id = ?", (name, history))
         return self.find(base, method, name)
+
+    def refuse(self, base: str, model: str, method: str, commit: Commit) -> None:
+        """Write down a lesson that was taken back before it was committed; it has no state and moves no head."""
+        with self._open(write=True) as database:
+            refused = replace(commit, id=_identity(base, method, commit), undone=commit.time)
+            _insert(database, _history(database, base, method, model), refused, None)
 
     def undo(self, commit: Commit, time: str) -> None:
         """Take the newest commit of its history back and drop the tensors that nothing else needs."""
@@ -232,6 +232,23 @@ class Journal:
             for path in self.packs.iterdir():
                 if path.name.removesuffix(".safetensors") not in named:
                     path.unlink()
+
+
+def _identity(base: str, method: str, commit: Commit) -> str:
+    whole = "|".join((base, method, commit.parent or "", commit.sha256, commit.digest_after, commit.time))
+    return hashlib.sha256(whole.encode()).hexdigest()[:12]
+
+
+def _history(database: sqlite3.Connection, base: str, method: str, model: str) -> int:
+    """The row of a history, made when it is not there."""
+    database.execute("INSERT OR IGNORE INTO histories (base, method, model) VALUES (?, ?, ?)", (base, method, model))
+    return database.execute("SELECT id FROM histories WHERE base = ? AND method = ?", (base, method)).fetchone()[0]
+
+
+def _insert(database: sqlite3.Connection, history: int, c: Commit, state: str | None) -> None:
+    row = (c.id, history, c.parent, c.number, c.time, c.document, c.sha256, c.domain, c.digest_before, c.digest_after,
+           json.dumps(c.config), json.dumps(c.metrics), state, c.bytes, c.undone)  # fmt: skip
+    database.execute(f"INSERT INTO commits VALUES ({', '.join('?' * len(row))})", row)
 
 
 def _version(database: sqlite3.Connection) -> int:

@@ -1,0 +1,105 @@
+"""A model as its method has taught it, asked and measured. Ends where something would change: a reader changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+
+from accrete.errors import UsageError, did_you_mean
+from accrete.lm import batch, decode
+from accrete.lm.model import LM
+from accrete.lm.prompts import prompt_ids
+from accrete.methods.base import Method
+from accrete.scoring import SENTINEL_TOKENS, grade
+from accrete.types import Answer, Probe, Query
+
+
+class Reader:
+    """Answers, streams, grades and losses; a method with `condition` decides how each question is read."""
+
+    def __init__(self, lm: LM, method: Method):
+        self.lm, self.method = lm, method
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    def answer(self, queries: Sequence[Query], max_new_tokens: int) -> list[Answer]:
+        """Answer questions in batches, greedily. UsageError for a domain that was never taught."""
+        for query in queries:
+            self._check_domain(query.domain)
+        return decode.answer(
+            self.lm, queries, conditionings=self._conditionings(queries), max_new_tokens=max_new_tokens
+        )
+
+    def stream_answer(self, query: Query, max_new_tokens: int) -> Iterator[str]:
+        """The answer to one question, piece by piece."""
+        self._check_domain(query.domain)
+        (conditioning,) = self._conditionings([query])
+        ids = prompt_ids(self.lm, query.question, decode.context_of(query, conditioning), reserve=max_new_tokens)
+        return decode.text_stream(self.lm, ids, max_new_tokens, conditionings=[conditioning])
+
+    def stream(self, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator[str]:
+        """What comes after plain text, piece by piece; of a prompt too long for the model its end is read."""
+        ids = self.lm.tokenizer(prompt, add_special_tokens=False)["input_ids"] or [self.lm.pad]
+        return decode.text_stream(
+            self.lm,
+            ids[-max(1, self.lm.context_length - max_new_tokens) :],
+            max_new_tokens,
+            temperature=temperature,
+            generator=torch.Generator().manual_seed(seed),
+            conditionings=self._conditionings([Query(prompt)]),
+        )
+
+    # --- measures -----------------------------------------------------------------------------------------------
+
+    def grade(
+        self,
+        probes: Sequence[Probe],
+        *,
+        with_context: bool = False,
+        domain: str | None = None,
+        max_new_tokens: int | None = None,
+    ) -> float | None:
+        """The mean grade (0 to 1) of the answers to `probes`; None without probes. An untaught domain is the base model."""
+        if not probes:
+            return None
+        longest = max(len(answer) for probe in probes for answer in probe.answers)
+        queries = [Query(probe.question, probe.context if with_context else "", domain=domain) for probe in probes]
+        answers = decode.answer(
+            self.lm,
+            queries,
+            conditionings=self._conditionings(queries),
+            max_new_tokens=max_new_tokens or min(256, max(24, longest // 2)),
+        )
+        return sum(grade(a.text, probe.answers) for a, probe in zip(answers, probes, strict=True)) / len(probes)
+
+    def kept(self, domain: str | None, split: str) -> float | None:
+        """The share of the sentinels of `split` that are answered rightly now, read from `domain`."""
+        sentinels = [Probe(question, answers) for question, answers, s in self.lm.sentinels if s == split]
+        return self.grade(sentinels, domain=domain, max_new_tokens=SENTINEL_TOKENS)
+
+    def loss(self, sequences: Sequence[batch.Sequence], domain: str) -> float:
+        """Nats per target token, read from `domain`."""
+        (conditioning,) = self._conditionings([Query("", domain=domain)])
+        with conditioning.within():
+            return self.lm.mean_loss(sequences)
+
+    # --- domains ------------------------------------------------------------------------------------------------
+
+    @property
+    def domains(self) -> Mapping[str, int] | None:
+        """The parameters of each domain's own adapter; None for a method that keeps all domains in the same weights."""
+        domains = getattr(self.method, "domains", None)
+        return domains() if domains else None
+
+    def _check_domain(self, domain: str | None) -> None:
+        if domain is None:
+            return
+        if (known := self.domains) is None:
+            raise UsageError("This method keeps all domains in the same weights; ask without a domain.")
+        if domain not in known:
+            raise UsageError(f'There is no domain "{domain}" here.{did_you_mean(domain, known)}')
+
+    def _conditionings(self, queries: Sequence[Query]) -> list[decode.Conditioning]:
+        condition = getattr(self.method, "condition", None)
+        return condition(queries) if condition else [decode.NOTHING] * len(queries)

@@ -1,0 +1,69 @@
+"""What a model that brings no sentinels must keep: its own greedy answers to general prompts. Ends at `lm.sentinels`.
+
+Made once, by the base model, and kept in the home: home/sentinels/<base digest>.jsonl. A third of the prompts guards, a third
+is scored, a third is background for replay and KL: no prompt serves two purposes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+from accrete.files import write_atomically
+from accrete.lm import decode
+from accrete.lm.model import LM
+from accrete.scoring import SENTINEL_TOKENS
+from accrete.store.home import plain_errors
+from accrete.types import Query
+
+_SPLITS = ("guard", "scored", "background")
+
+
+def provide_sentinels(lm: LM, home: Path, progress: Callable[[int], None] = lambda done: None) -> None:
+    """Give a model without sentinels its own; `lm` must be in its base state and the home held for writing."""
+    if lm.sentinels:
+        return
+    path = home / "sentinels" / f"{lm.digest[:16]}.jsonl"
+    rows = _read(path) or _make(lm, progress)
+    if not path.exists():
+        with plain_errors(home):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, lambda temporary: _write(temporary, rows))
+    lm.sentinels = tuple((r["question"], (r["answer"],), r["split"]) for r in rows if r["split"] != "background")
+    if not lm.background:
+        lm.background = tuple((r["question"], r["answer"]) for r in rows if r["split"] == "background")
+
+
+def general_prompts() -> list[str]:
+    """The questions that ship with the package; any model has something to say to them."""
+    text = resources.files("accrete.data").joinpath("general_prompts.txt").read_text("utf-8")
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _make(lm: LM, progress: Callable[[int], None], batch_size: int = 32) -> list[dict[str, str]]:
+    prompts, rows = general_prompts(), []
+    for start in range(0, len(prompts), batch_size):
+        progress(start)
+        asked = prompts[start : start + batch_size]
+        answers = decode.answer(lm, [Query(prompt) for prompt in asked], max_new_tokens=SENTINEL_TOKENS)
+        rows += [{"question": q, "answer": a.text} for q, a in zip(asked, answers, strict=True)]
+    # An empty answer is nothing to keep. The list goes from topic to topic, so every third is a fair third.
+    return [row | {"split": _SPLITS[i % 3]} for i, row in enumerate(rows) if row["answer"]]
+
+
+def _write(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    """The rows of an earlier time; none when the file is missing or damaged, and then they are made again."""
+    try:
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        return rows if all({"question", "answer", "split"} <= set(row) for row in rows) else []
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError):
+        path.unlink(missing_ok=True)
+        return []
