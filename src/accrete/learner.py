@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import time as clock
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from typing import Any
 from accrete.config import build
 from accrete.data.chunks import chunks
 from accrete.data.documents import read_document
+from accrete.data.quality import LeftOut
 from accrete.data.study import study_sequences
 from accrete.errors import DocumentError, ForgettingError, HistoryError, LessonError, UsageError
 from accrete.files import check_plain_name
@@ -28,7 +30,7 @@ from accrete.lm.model import LM
 from accrete.methods import DEFAULT as DEFAULT_METHOD
 from accrete.methods import base as method_base
 from accrete.reader import Reader
-from accrete.store import checkpoint
+from accrete.store import checkpoint, indicators
 from accrete.store.home import check_home, check_room, default_home, writing
 from accrete.store.journal import Commit, Journal
 from accrete.store.sentinels import provide_sentinels
@@ -90,6 +92,7 @@ class Learner:
         probes: Sequence[Probe] = (),
         domain: str = "default",
         importance: float = 1.0,
+        left_out: Sequence[LeftOut] = (),
     ) -> Commit:
         """Learn one document and commit it; a document learned before changes nothing and returns its commit.
 
@@ -111,14 +114,17 @@ class Learner:
                     asked = {"probes_before": now, "probes_after": now, "probes": len(probes)}
                     return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
             lesson = Lesson(document, chunks(document), document.items, domain=domain, importance=importance)
+            notes = {"left_out": dict(Counter(piece.reason for piece in left_out))} if left_out else {}
             try:
-                return self._learn(lesson, probes, active)
+                return self._learn(lesson, probes, active, notes)
             except BaseException:
                 self._head = "unknown"
                 self._go_to(active)
                 raise
 
-    def _learn(self, lesson: Lesson, probes: Sequence[Probe], active: Sequence[Commit]) -> Commit:
+    def _learn(
+        self, lesson: Lesson, probes: Sequence[Probe], active: Sequence[Commit], notes: Mapping[str, Any]
+    ) -> Commit:
         study = study_sequences(self.lm, lesson)
         if not study:
             raise DocumentError(f"{lesson.document.name} holds too little to learn from.")
@@ -126,12 +132,12 @@ class Learner:
         self._provide_sentinels(active)
         started, digest_before, domain = clock.monotonic(), self.digest, lesson.domain
         self.progress("measuring", 0, 0.0)
-        same = [c for c in active if c.domain == domain] if self.reader.domains is not None else active
+        # After a lesson of the same domain, what was measured then is of this very state.
+        known = active and "tokens" in active[-1].metrics and (active[-1].domain == domain or not self.reader.domains)
         metrics: dict[str, Any] = {
             "tokens": sum(sequence.targets for sequence in study),
             "loss_before": self.reader.loss(study, domain),
-            # Of this very state it was measured after the lesson before.
-            "kept_before": same[-1].metrics["kept_after"] if same else self.kept(domain),
+            "kept_before": active[-1].metrics["kept_after"] if known else self.kept(domain),
             "probes_before": self.grade(probes, domain=domain),
             "importance": lesson.importance,
         }
@@ -146,6 +152,7 @@ class Learner:
             "probes": len(probes),
             "steps": report.steps,
             **report.details,
+            **notes,
         }
         metrics["seconds"] = round(clock.monotonic() - started, 3)
         commit = self._described(lesson.document.name, lesson.document.sha256, domain, digest_before, metrics, active)
@@ -163,8 +170,8 @@ class Learner:
             )
         elif m["kept_after"] is not None and m["kept_before"] - m["kept_after"] > self.max_forgetting + 1e-9:
             error = ForgettingError(
-                f"{commit.document} was refused and taken back: it cost {m['kept_before'] - m['kept_after']:.3f} of the guard"
-                f" questions ({m['kept_before']:.3f} to {m['kept_after']:.3f}), more than max_forgetting = {self.max_forgetting:g}."
+                f"{commit.document} was refused and taken back: of the guard questions answered, {m['kept_before']:.3f} before"
+                f" it and {m['kept_after']:.3f} after it, a loss above max_forgetting = {self.max_forgetting:g}."
             )
         if error:
             refused = replace(commit, metrics=dict(m) | {"refused": str(error)})
@@ -240,20 +247,7 @@ class Learner:
 
     def domains(self) -> list[dict[str, Any]]:
         """What was taught, by domain: lessons, the last document, what was kept with it, and the size of its adapter."""
-        by_name: dict[str, list[Commit]] = {}
-        for commit in self._active():
-            by_name.setdefault(commit.domain, []).append(commit)
-        sizes = self.reader.domains or {}
-        return [
-            {
-                "domain": name,
-                "lessons": len(commits),
-                "last": commits[-1].document,
-                "kept": commits[-1].metrics.get("kept_after"),
-                "parameters": sizes.get(name),
-            }
-            for name, commits in by_name.items()
-        ]
+        return indicators.by_domain(self._active(), self.reader.domains or {})
 
     def _provide_sentinels(self, active: Sequence[Commit]) -> None:
         """A model that brings no sentinels makes its own, as the base that it is before any lesson."""
@@ -341,6 +335,7 @@ class Learner:
             "method": self.method_name,
             "config": self.config.model_dump(),
             "parent": active[-1].id if active else None,
+            "lessons": len(active),
             "digest": self.digest,
             "metrics": dict(active[-1].metrics) if active else {},
         }
@@ -351,20 +346,32 @@ class Learner:
 
         Raises HistoryError when the checkpoint is damaged or of another model or method.
         """
-        state, manifest = checkpoint.load_checkpoint(Path(path), base=self.base, method=self.method_name)
+        path = Path(path)
+        state, manifest = checkpoint.load_checkpoint(path, base=self.base, method=self.method_name)
+        sha256 = f"checkpoint {manifest['digest']}"
+        return self._take_up(f"checkpoint {path.name}", sha256, None, lambda: method_base.restore(self.method, state))
+
+    def load_adapter(self, path: str | Path, domain: str = "default") -> Commit:
+        """Take up an adapter that PEFT wrote as that of `domain`, in the same way; the one that was there is replaced."""
+        check_plain_name(domain, "domain")
+        take = getattr(self.method, "load_adapter", None)
+        if take is None:
+            raise HistoryError(f"{path} is a PEFT adapter, and {self.method_name} has no place for one.")
+        name = f"adapter {Path(path).name}"
+        return self._take_up(name, f"{name} {_now()}", domain, lambda: take(domain, Path(path)))
+
+    def _take_up(self, name: str, sha256: str, domain: str | None, change: Callable[[], None]) -> Commit:
         with writing(self.home):
             active = self._active()
             self._go_to(active)
-            before = self.digest
-            if active and before == manifest["digest"]:
-                return replace(active[-1], already=True)
             self._provide_sentinels(active)
-            metrics: dict[str, Any] = {"kept_before": self.kept()}
+            before, metrics = self.digest, {"kept_before": self.kept(domain)}
             try:
-                method_base.restore(self.method, state)
-                metrics["kept_after"] = self.kept()
-                name, sha256 = f"checkpoint {Path(path).name}", f"checkpoint {manifest['digest']}"
-                return self._commit(self._described(name, sha256, "default", before, metrics, active))
+                change()
+                if active and self.digest == before:
+                    return replace(active[-1], already=True)
+                metrics["kept_after"] = self.kept(domain)
+                return self._commit(self._described(name, sha256, domain or "default", before, metrics, active))
             except BaseException:
                 self._head = "unknown"
                 self._go_to(active)

@@ -92,6 +92,25 @@ class Reader:
         domains = getattr(self.method, "domains", None)
         return domains() if domains else None
 
+    def chosen_domains(self, names: Sequence[str], merge: bool) -> list[str]:
+        """The domains meant by `names`; all of them without names. More than one wants `merge`: else UsageError.
+
+        Nothing is chosen for a method that keeps all domains in the same weights.
+        """
+        for name in names:
+            self._check_domain(name)
+        known = self.domains
+        if known is None:
+            return []
+        chosen = list(dict.fromkeys(names or known))
+        if not chosen:
+            raise UsageError("Nothing was taught here yet.")
+        if len(chosen) > 1 and not merge:
+            raise UsageError(
+                f"There are {len(chosen)} domains ({', '.join(chosen)}): name one, or add them up with --merge."
+            )
+        return chosen
+
     def _check_domain(self, domain: str | None) -> None:
         if domain is None:
             return

@@ -74,12 +74,26 @@ def test_a_bom_is_no_part_of_a_text(tmp_path: Path) -> None:
         (b"\xef\xbb\xbf", "FILE is empty."),
         (b"\xef\xbb\xbf \n", "FILE is empty."),
         (b"PK\x03\x04\0\0\0", "FILE is a binary file, not text."),
-        ("naïve café".encode() + b"\nna\xefve", "FILE is UTF-8 text with wrong bytes in it (line 2); save it as UTF-8 again."),
+        (
+            "naïve café".encode() + b"\nna\xefve",
+            "FILE is UTF-8 text with wrong bytes in it (line 2); save it as UTF-8 again.",
+        ),
         (b"\xff\xfeodd", "FILE begins like UTF-16 text, but is not."),
         (b"%\x81\x8d\x8f" * 9, "FILE is in no encoding that could be told (line 1); save it as UTF-8."),
         (b"\x01\x02\x03 and so on", "FILE is a binary file, not text."),
     ],
-    ids=["empty", "blank", "wide", "BOM only", "BOM, blanks", "binary", "nearly UTF-8", "half UTF-16", "odd", "controls"],
+    ids=[
+        "empty",
+        "blank",
+        "wide",
+        "BOM only",
+        "BOM, blanks",
+        "binary",
+        "nearly UTF-8",
+        "half UTF-16",
+        "odd",
+        "controls",
+    ],
 )
 @pytest.mark.parametrize("name", ["lesson.jsonl", "lesson.txt"])
 def test_no_text(tmp_path: Path, read: Callable, name: str, content: str | bytes, complaint: str) -> None:
@@ -210,7 +224,18 @@ def test_a_row_with_a_question_is_an_item_whatever_else_it_has(tmp_path: Path) -
 
 
 def test_the_documents_of_a_folder(tmp_path: Path) -> None:
-    for name in ["b.txt", "a/z.md", "a/b/c.py", "README", "B.PDF", "empty/.keep", ".git/config", "x.png", "y.tar.gz", "w.docx"]:
+    for name in [
+        "b.txt",
+        "a/z.md",
+        "a/b/c.py",
+        "README",
+        "B.PDF",
+        "empty/.keep",
+        ".git/config",
+        "x.png",
+        "y.tar.gz",
+        "w.docx",
+    ]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     found = find_documents(tmp_path)

@@ -145,7 +145,10 @@ def test_the_main_text_of_a_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("page", "text"),
     [
-        (b"<p>Just one <b>sentence</b> here.</p><script>x()</script><p>And two.</p>", "Just one sentence here.\n\nAnd two."),
+        (
+            b"<p>Just one <b>sentence</b> here.</p><script>x()</script><p>And two.</p>",
+            "Just one sentence here.\n\nAnd two.",
+        ),
         (b"no tags at all", "no tags at all"),
         ("<meta charset=iso-8859-1><p>Un bon café “là”.</p>".encode("cp1252"), "Un bon café “là”."),
     ],
@@ -166,6 +169,7 @@ def test_a_page_without_text(tmp_path: Path, page: bytes) -> None:
     assert refusal(tmp_path, page, "a.html") == "FILE is a page in which no text was found."
 
 
+@pytest.mark.slow
 def test_a_huge_page_ends_in_a_sentence(tmp_path: Path) -> None:
     page = b"<p>A sentence of some words.</p>\n" * 1_500_000
     assert refusal(tmp_path, page, "a.html") in {
@@ -188,7 +192,10 @@ def test_a_huge_page_ends_in_a_sentence(tmp_path: Path) -> None:
         (pdf("x", kids=b"2 0 R"), "FILE is a broken PDF."),
         (pdf("x", count=10**9), "FILE is an incomplete PDF: only 1 of its pages are there."),
         (pdf("x", kids=b"5 0 R " * 50_000), "FILE unpacks to more than a document should; it may be made to do harm."),
-        (b"%PDF-1.4\n1 0 obj\n" + b"[" * 1_000_000 + b"\nendobj\ntrailer << /Root 1 0 R >>\n%%EOF", "FILE is a broken PDF."),
+        (
+            b"%PDF-1.4\n1 0 obj\n" + b"[" * 1_000_000 + b"\nendobj\ntrailer << /Root 1 0 R >>\n%%EOF",
+            "FILE is a broken PDF.",
+        ),
     ],
     ids=["cut", "half", "nothing", "no pages", "no text", "circle", "count", "pages", "nested"],
 )
@@ -231,7 +238,9 @@ def test_a_pdf_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         extract.read_pdf(GOOD, extract.Clock())
 
 
-@pytest.mark.parametrize(("code", "told"), [(-14, "takes too long"), (-11, "its reader failed"), (1, "its reader failed")])
+@pytest.mark.parametrize(
+    ("code", "told"), [(-14, "takes too long"), (-11, "its reader failed"), (1, "its reader failed")]
+)
 def test_a_child_that_dies(monkeypatch: pytest.MonkeyPatch, code: int, told: str) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *args, **rest: subprocess.CompletedProcess(args, code, b"+half", b""))
     with pytest.raises(DocumentError, match=f"FILE .*{told}"):
@@ -271,7 +280,11 @@ def test_a_corrupted_pdf_gives_text_or_a_sentence(seed: int, changes: int, cut: 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    raw=st.one_of(st.binary(max_size=400), st.text(max_size=200).map(str.encode), st.binary(max_size=99).map(b"%PDF-1.4\n".__add__)),
+    raw=st.one_of(
+        st.binary(max_size=400),
+        st.text(max_size=200).map(str.encode),
+        st.binary(max_size=99).map(b"%PDF-1.4\n".__add__),
+    ),
     name=st.sampled_from(["a.txt", "a.md", "a.jsonl", "a.pdf", "a.html", "a.py", "a"]),
 )
 @example(raw=b"<html>\xff<body", name="a.html")

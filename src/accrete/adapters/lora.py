@@ -1,4 +1,4 @@
-"""LoRA (2106.09685) through PEFT, one adapter per domain. Ends at adapters that can be opened, switched, fused and carried away.
+"""LoRA (2106.09685) through PEFT, one adapter per domain. Ends at adapters that can be switched, fused and carried away.
 
     y = W x + (alpha / rank) B A x      W frozen, A random, B = 0 at birth: a new adapter changes no logit
 
@@ -43,7 +43,7 @@ class LoraAdapters:
     # --- writing and reading ------------------------------------------------------------------------------------
 
     def open(self, domain: str) -> dict[str, nn.Parameter]:
-        """The trainable parameters of a domain, by name; its adapter is made when it is not there. It becomes the active one."""
+        """The trainable parameters of a domain, by name; an adapter that is not there is made. It becomes the active one."""
         if domain not in self.configs:
             self._install(domain, self._fresh)
             for name, parameter in self._parameters(domain).items():
@@ -53,6 +53,10 @@ class LoraAdapters:
                     parameter.data = (bound * (2 * drawn - 1)).to(parameter.device)
         self._activate(domain)
         return self._parameters(domain)
+
+    def sizes(self) -> dict[str, int]:
+        """How many parameters the adapter of each domain has."""
+        return {domain: sum(p.numel() for p in self._parameters(domain).values()) for domain in self.configs}
 
     @contextlib.contextmanager
     def reading(self, domain: str | None) -> Iterator[None]:
@@ -92,13 +96,37 @@ class LoraAdapters:
                 fused[plain] = torch.stack([tensor, *changes]).sum(0) if changes else tensor
         return fused
 
-    def save(self, domain: str, directory: Path) -> None:
-        """Write one adapter as PEFT writes it: adapter_config.json and adapter_model.safetensors."""
-        config = LoraConfig(**_written(self.configs[domain]) | {"inference_mode": True})
+    def save(self, domains: Sequence[str], directory: Path) -> None:
+        """Write the sum of adapters as one, as PEFT writes it: adapter_config.json and adapter_model.safetensors.
+
+        Several become one by concatenation, [B1 B2] [A1; A2], their ranks added: exact, and nothing is trained.
+        """
+        if len(domains) == 1:
+            config = LoraConfig(**_written(self.configs[domains[0]]) | {"inference_mode": True})
+            weights = get_peft_model_state_dict(self.lm.model, adapter_name=_peft_name(domains[0]))
+        else:
+            rank = sum(self.configs[domain].r for domain in domains)
+            targets = sorted({name.rpartition(".")[2] for name, _ in self._layers()})
+            config = LoraConfig(
+                r=rank, lora_alpha=rank, target_modules=targets, task_type="CAUSAL_LM", inference_mode=True
+            )
+            weights = self._concatenated(domains, rank)
+        config.base_model_name_or_path = self.lm.name
         config.save_pretrained(str(directory))
-        weights = get_peft_model_state_dict(self.lm.model, adapter_name=_peft_name(domain))
         tensors = {_PEFT_ROOT + name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
         save_file(tensors, directory / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
+
+    def _concatenated(self, domains: Sequence[str], rank: int) -> dict[str, Tensor]:
+        """One A [rank, in] and one B [out, rank] a layer; where a domain does not reach, zeros."""
+        weights = {}
+        for name, layer in self._layers():
+            there = [n for n in map(_peft_name, domains) if n in layer.lora_A]
+            a = torch.cat([layer.lora_A[n].weight for n in there])
+            b = torch.cat([layer.lora_B[n].weight * layer.scaling[n] for n in there], dim=1)
+            missing = rank - len(a)
+            weights[f"{name}.lora_A.weight"] = torch.nn.functional.pad(a, (0, 0, 0, missing))
+            weights[f"{name}.lora_B.weight"] = torch.nn.functional.pad(b, (0, missing))
+        return weights
 
     def load(self, domain: str, directory: Path) -> None:
         """Take up an adapter that PEFT wrote; HistoryError when it is none, or does not fit this model."""

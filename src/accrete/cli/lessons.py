@@ -1,47 +1,125 @@
-"""The verbs of everyday: learn, ask, log, show, undo, status, methods."""
+"""The verbs of everyday: learn, ask, log, show, undo."""
 
 import functools
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from accrete.cli.session import Session, Ticker, verb
-from accrete.errors import DocumentError
+from accrete.errors import DocumentError, LessonError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from accrete.data.quality import LeftOut
+    from accrete.learner import Learner
     from accrete.store.journal import Commit
+    from accrete.types import Document
 
 
 @verb
 def learn(
     session: Session,
     paths: Annotated[
-        list[Path], typer.Argument(help="Text, or .jsonl lines of question and answer.", show_default=False)
+        list[Path],
+        typer.Argument(help="Text, Markdown, PDF, HTML, code, .jsonl, or folders of these.", show_default=False),
     ],
     probes: Annotated[
         Path | None, typer.Option(help="Questions asked before and after, never taught (.jsonl).")
     ] = None,
-    domain: Annotated[str, typer.Option(help="What the document belongs to; kept with the lesson.")] = "default",
-    importance: Annotated[float, typer.Option(help="How much it matters, 1 being normal; kept with the lesson.")] = 1.0,
+    domain: Annotated[str | None, typer.Option(help="What it belongs to; some methods keep domains apart.")] = None,
+    importance: Annotated[float, typer.Option(help="How much it matters, 1 being normal; it weighs in replay.")] = 1.0,
+    max_forgetting: Annotated[
+        float | None, typer.Option(help="Share of the guard questions a lesson may cost; more is refused [0.05].")
+    ] = None,
+    replay_general: Annotated[
+        float | None, typer.Option(help="Share of general material in every step, for methods that replay it.")
+    ] = None,
+    clean: Annotated[
+        bool | None, typer.Option("--clean/--keep-all", help="Leave out doubles, boilerplate, other languages [clean].")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="The language expected, as in en; else the document's own.")
+    ] = None,
 ) -> None:
-    """Learn documents: each is one lesson, measured and committed."""
-    from accrete.data.documents import read_document, read_probes
+    """Learn documents: each is one lesson, measured and committed; one that costs too much is refused.
 
+    A folder is learned file by file; stopped and called again, it goes on where it was.
+    """
+    from accrete.data.documents import read_probes
+
+    if replay_general is not None:
+        session = replace(session, set=[*(session.set or []), f"replay_general={replay_general}"])
+    settings = session.settings(domain=domain, clean=clean).settings
     asked = read_probes(probes) if probes else ()
-    documents = [
-        read_document(path) for path in paths
-    ]  # before the first lesson: a typo in the last path costs nothing
-    learner = session.learner()
-    for document in documents:
-        ticker = learner.progress = Ticker(document.name, bool(session.json))
+    queue = documents_in(paths)
+    read = reader(settings.clean, language)
+    learner = session.learner(max_forgetting=max_forgetting)
+    counts: Counter[str] = Counter()
+    worst = 0
+    for number, path in enumerate(queue, 1):
+        place = f"[{number}/{len(queue)}] " if len(queue) > 1 else ""
+        ticker = learner.progress = Ticker(f"{place}{path.name}", bool(session.json))
         try:
-            commit = learner.learn(document, probes=asked, domain=domain, importance=importance)
+            document, left_out = read(path)
+            commit = learner.learn(
+                document, probes=asked, domain=settings.domain, importance=importance, left_out=left_out
+            )
+        except (DocumentError, LessonError) as error:
+            if len(queue) == 1:
+                raise
+            worst = max(worst, error.exit_code)
+            counts["refused" if isinstance(error, LessonError) else "not read"] += 1
+            ticker.done()
+            _report_failure(session, path, error)
+            continue
         finally:
             ticker.done()
+        counts["known already" if commit.already else "learned"] += 1
         session.print(lesson_json(commit), functools.partial(print_lesson, commit=commit))
+    if len(queue) > 1 and not session.json:
+        print(f"{len(queue)} documents: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+    if worst:
+        raise typer.Exit(worst)
+
+
+def documents_in(paths: list[Path]) -> list[Path]:
+    """Every file to be learned, folders opened; a path that is wrong stops everything before the first lesson."""
+    from accrete.data.documents import find_documents
+
+    queue: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise DocumentError(f"There is no file {path}.")
+        found = find_documents(path)
+        queue += [file for file in found.documents if file not in queue]
+        if found.left_out:
+            reasons = Counter(reason for _, reason in found.left_out)
+            told = ", ".join(f"{count} ({reason})" for reason, count in reasons.most_common())
+            print(f"left out of {path}: {told}", file=sys.stderr)
+    return queue
+
+
+def reader(clean: bool, language: str | None) -> Callable[[Path], tuple["Document", tuple["LeftOut", ...]]]:
+    """path -> the document less what is not worth learning, and what that was."""
+    from accrete.data.documents import read_document
+    from accrete.data.quality import clean as cleaned
+    from accrete.data.seen import Seen
+
+    seen = Seen()
+    return lambda path: cleaned(read_document(path), seen, language=language) if clean else (read_document(path), ())
+
+
+def _report_failure(session: Session, path: Path, error: Exception) -> None:
+    if session.json:
+        print(json.dumps({"document": str(path), "error": str(error)}, ensure_ascii=False), flush=True)
+    print(f"accrete: {error}", file=sys.stderr)
 
 
 @verb
@@ -49,6 +127,7 @@ def ask(
     session: Session,
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
     context: Annotated[Path | None, typer.Option(help="A text to read before answering.")] = None,
+    domain: Annotated[str | None, typer.Option(help="The domain to read from; see `accrete domains`.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="How long the answer may be.", min=1)] = 64,
 ) -> None:
     """Ask the model as it is now; with --context it reads a text first."""
@@ -58,7 +137,7 @@ def ask(
         raise DocumentError("The question is empty.")
     passage = read_document(context).text if context else ""
     learner = session.learner()
-    answer = learner.ask(question, context=passage, max_new_tokens=max_new_tokens)
+    answer = learner.ask(question, context=passage, domain=domain, max_new_tokens=max_new_tokens)
     status = learner.journal.active(learner.base, learner.method_name)
     result = {
         "question": question,
@@ -77,25 +156,10 @@ def log(session: Session) -> None:
     learner = session.learner()
     commits = learner.log()[::-1]
 
-    def human(console: "Console") -> None:
-        from rich.text import Text
-
-        if not commits:
-            console.print(
-                f"No lessons yet: {learner.method_name} has taught {learner.lm.name} nothing in {learner.home}."
-            )
-            return
-        table = plain_table("commit", "day", "document", "loss", "kept", "probes")
-        for column in table.columns:
-            column.no_wrap, column.overflow = column.header != "document", "ellipsis"  # a narrow screen cuts names only
-        for commit in commits:
-            m = commit.metrics
-            changes = [_change(m.get(f"{name}_before"), m.get(f"{name}_after")) for name in ("loss", "kept", "probes")]
-            name = Text.assemble(("undone ", "dim") if commit.undone else "", commit.document)
-            table.add_row(commit.id, commit.time[:10], name, *changes)
-        console.print(table)
-
-    session.print([lesson_json(commit) | {"undone": commit.undone} for commit in commits], human)
+    session.print(
+        [lesson_json(commit) | {"undone": commit.undone} for commit in commits],
+        lambda console: print_log(console, learner, commits),
+    )
 
 
 @verb
@@ -141,50 +205,27 @@ def undo(session: Session) -> None:
     )
 
 
-@verb
-def status(session: Session) -> None:
-    """Show the model, the method's state and the home."""
-    found = session.learner().status()
+def print_log(console: "Console", learner: "Learner", commits: "Sequence[Commit]") -> None:
+    """Lessons as a table, in the order given."""
+    from rich.text import Text
 
-    def human(console: "Console") -> None:
-        layers, parameters, method = found["layers"], found["parameters"], found["method"]
-        rows = {
-            "model": f"{found['model']} ({found['base_digest'][:12]}) on {found['device']}, {found['dtype']}",
-            "layers": f"{layers['total']} total, {layers['modified']} modified, {layers['frozen']} frozen",
-            "parameters": f"{parameters['total']:,} total, {parameters['trainable']:,} trainable",
-            "method": method["name"],
-            "options": ", ".join(f"{key}={value}" for key, value in method["config"].items()),
-            "state": ", ".join(f"{part}: {entries} entries" for part, entries in method["parts"].items()),
-            "lessons": f"{found['lessons']} (head {found['head'] or '-'})",
-            "digest": found["digest"],
-            "home": f"{found['home']} ({found['bytes'] / 1e6:.1f} MB)",
-        }
-        table = plain_table("", "")
-        table.show_header = False
-        for key, value in rows.items():
-            table.add_row(key, value)
-        console.print(table)
-
-    session.print(found, human)
+    if not commits:
+        console.print(nothing_yet(learner), markup=False)
+        return
+    table = plain_table("commit", "day", "document", "loss", "kept", "probes")
+    for column in table.columns:
+        column.no_wrap, column.overflow = column.header != "document", "ellipsis"  # a narrow screen cuts names only
+    for commit in commits:
+        m = commit.metrics
+        changes = [_change(m.get(f"{name}_before"), m.get(f"{name}_after")) for name in ("loss", "kept", "probes")]
+        state = "refused " if "refused" in m else "undone " if commit.undone else ""
+        name = Text.assemble((state, "dim"), commit.document)
+        table.add_row(commit.id, commit.time[:10], name, *changes)
+    console.print(table)
 
 
-@verb
-def methods(session: Session) -> None:
-    """List the ways of learning."""
-    from accrete.methods import DEFAULT, base
-
-    rows: list[dict[str, Any]] = [
-        {"name": name, "summary": base.summary(name), "capabilities": base.capabilities(name)} for name in base.names()
-    ]
-
-    def human(console: "Console") -> None:
-        table = plain_table("method", "what it does", "also")
-        for row in rows:
-            mark = " (default)" if row["name"] == DEFAULT else ""
-            table.add_row(row["name"] + mark, row["summary"], ", ".join(row["capabilities"]))
-        console.print(table)
-
-    session.print(rows, human)
+def nothing_yet(learner: "Learner") -> str:
+    return f"No lessons yet: {learner.method_name} has taught {learner.lm.name} nothing in {learner.home}."
 
 
 def lesson_json(commit: "Commit") -> dict[str, Any]:
@@ -202,11 +243,14 @@ def lesson_json(commit: "Commit") -> dict[str, Any]:
 def print_lesson(console: "Console", commit: "Commit") -> None:
     """A lesson for a person: what it taught, what it kept, what it cost."""
     m = commit.metrics
-    if commit.already:
+    if "refused" in m:
+        console.print(m["refused"], markup=False)
+    elif commit.already:
         console.print(f"{commit.document} was learned before (commit {commit.id}); nothing was changed", markup=False)
         return
     cost = f"{m['tokens']:,} tokens, {m['steps']} steps, {m['seconds']:.1f} s" if "tokens" in m else "loaded"
-    console.print(f"learned {commit.document} as {commit.id} ({cost})", markup=False)
+    if "refused" not in m:
+        console.print(f"learned {commit.document} as {commit.id} ({cost})", markup=False)
     table = plain_table("", "before", "after", "")
     rows = (
         ("loss", "nats per token of what was studied", "loss_before", "loss_after"),
@@ -219,6 +263,8 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         elif name == "kept":
             table.add_row(name, "-", "-", "not measured: this model brings no guard questions")
     console.print(table)
+    if m.get("left_out"):
+        console.print("left out: " + ", ".join(f"{n} x {reason}" for reason, n in m["left_out"].items()), markup=False)
     if m.get("stopped_at_limit"):
         console.print(
             "the lesson ended at its step limit before its loss fell to the mark; --set max_steps=N gives it more"

@@ -2,7 +2,7 @@
 
 import typer
 
-from accrete.cli import config, demo, lessons, pretrain
+from accrete.cli import chat, checkpoints, config, demo, lessons, overview, pretrain
 from accrete.cli.session import common
 
 app = typer.Typer(
@@ -15,7 +15,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback(invoke_without_command=True)(common)
-for command in (lessons.learn, lessons.ask, lessons.log, lessons.show, lessons.undo, lessons.status, lessons.methods,
+for command in (lessons.learn, lessons.ask, chat.chat, lessons.log, lessons.show, lessons.undo,
+                checkpoints.save, checkpoints.load, checkpoints.checkpoints, checkpoints.export,
+                overview.status, overview.domains, overview.forgetting, overview.methods, overview.doctor,
                 demo.demo, pretrain.pretrain):  # fmt: skip
     app.command()(command)
 app.add_typer(config.app)

@@ -92,6 +92,7 @@ class Session:
             device=settings.device,
             dtype=settings.dtype,
             offline=settings.offline,
+            max_forgetting=settings.max_forgetting,
             **options,
         )
 

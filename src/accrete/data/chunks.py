@@ -12,17 +12,16 @@ from accrete.types import Document, Passage
 # a million dots are looked at once.
 _END = re.compile(r"(?<![.!?…])([.!?…]++)[\"'”’»)\]*_]*+(?=\s)|[。！？]++[」』”）]*+")
 # Lines that begin something of their own: headings, list items, table rows, and the rules under or between them.
-_LINE = re.compile(r"^[ \t]*+(?:(?P<alone>#{1,6}[ \t]|\||[=~*-]{3,}+[ \t]*+$)|[-*+•][ \t]|\d{1,3}[.)][ \t])", re.MULTILINE)
+_LINE = re.compile(
+    r"^[ \t]*+(?:(?P<alone>#{1,6}[ \t]|\|)|(?P<rule>[=~*-]{3,}+[ \t]*+$)|[-*+•][ \t]|\d{1,3}[.)][ \t])", re.MULTILINE
+)
 _BLANK = re.compile(r"\n[^\S\n]*+\n")
 
-_TITLES = frozenset(
-    "Dr Mr Mrs Ms Prof St Rev Hon Gen Col Maj Capt Cmdr Lt Sgt Gov Sen Rep Pres Sr Jr Mme Mlle Msgr Messrs Mt Ft Fr Hr "
-    "Inc Ltd Corp Co Bros Dept Univ Assn Ave Blvd vs cf eg ie viz approx ca ed eds al Ph".split()
-)
-_BEFORE_NUMBERS = frozenset(
-    "no nos nr art fig figs sec sect ch chap vol vols p pp par para ref refs eq eqs tab app op cit "
-    "jan feb mar apr jun jul aug sep sept oct nov dec".split()
-)
+_TITLES = """Dr Mr Mrs Ms Prof St Rev Hon Gen Col Maj Capt Cmdr Lt Sgt Gov Sen Rep Pres Sr Jr Mme Mlle Msgr Messrs Mt Ft Fr
+Inc Ltd Corp Co Bros Dept Univ Assn Ave Blvd Ph vs cf eg ie viz approx ca ed eds al"""
+_BEFORE_NUMBERS = """no nos nr art fig figs sec sect ch chap vol vols p pp par para ref refs eq eqs tab app op cit
+jan feb mar apr jun jul aug sep sept oct nov dec"""
+_ABBREVIATIONS, _COUNTERS = frozenset(_TITLES.split()), frozenset(_BEFORE_NUMBERS.split())
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 
 
@@ -96,9 +95,10 @@ def _ends(text: str) -> Iterator[int]:
     for match in _BLANK.finditer(text):
         yield match.start()
     for match in _LINE.finditer(text):
-        yield match.start()
-        if match["alone"]:
-            stop = text.find("\n", match.end("alone"))
+        if match["rule"] is None:
+            yield match.start()  # a rule belongs to the heading above it
+        if match["alone"] or match["rule"]:
+            stop = text.find("\n", match.end())
             yield len(text) if stop < 0 else stop
     for match in _END.finditer(text):
         if match[1] is None or not _goes_on(text, match):
@@ -114,9 +114,9 @@ def _goes_on(text: str, match: re.Match[str]) -> bool:
     if before.isdigit() and len(before) <= 3:  # the number of a list item: "3. Stir."
         _, newline, line = text[max(0, match.start() - 24) : match.start() - len(before)].rpartition("\n")
         return not line.strip() and bool(newline or match.start() <= 24)
-    if before in _TITLES or before.lower() in {"eg", "ie", "vs", "cf"}:
+    if before in _ABBREVIATIONS or before.lower() in {"eg", "ie", "vs", "cf"}:
         return True
-    if before.lower() in _BEFORE_NUMBERS:
+    if before.lower() in _COUNTERS:
         return bool(re.match(r"\d" if before == "No" else r"\d|[IVXLC]+\b", after))
     if before == "etc":
         return after[:1].islower()

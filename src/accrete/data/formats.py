@@ -9,12 +9,11 @@ import re
 from accrete.data.extract import extract
 from accrete.errors import DocumentError
 
-CODE = frozenset(
-    ".asm .awk .bash .bat .c .cc .clj .cmake .coffee .cpp .cs .css .cu .cxx .d .dart .el .erl .ex .exs .f .f90 .for .fs "
-    ".go .gradle .groovy .h .hh .hpp .hrl .hs .hxx .java .jl .js .jsx .kt .kts .lisp .lua .m .mjs .ml .mli .mm .nim .pas "
-    ".php .pl .pm .proto .ps1 .py .pyi .pyx .r .rb .rs .s .scala .scm .scss .sh .sol .sql .swift .tcl .toml .ts .tsx .v "
-    ".vb .vhd .vue .yaml .yml .zig .zsh .json .xml .ini .cfg".split()
-)
+_CODE = """.asm .awk .bash .bat .c .cc .cfg .clj .cmake .coffee .cpp .cs .css .cu .cxx .d .dart .el .erl .ex .exs .f .f90 .for
+.fs .go .gradle .groovy .h .hh .hpp .hrl .hs .hxx .ini .java .jl .js .json .jsx .kt .kts .lisp .lua .m .mjs .ml .mli .mm .nim
+.pas .php .pl .pm .proto .ps1 .py .pyi .pyx .r .rb .rs .s .scala .scm .scss .sh .sol .sql .swift .tcl .toml .ts .tsx .v .vb
+.vhd .vue .xml .yaml .yml .zig .zsh"""
+CODE = frozenset(_CODE.split())
 NO_DOCUMENTS = {
     "an image": ".png .jpg .jpeg .gif .bmp .tif .tiff .webp .ico .svg .heic .avif .psd",
     "sound or video": ".mp3 .wav .flac .ogg .m4a .aac .mp4 .mkv .mov .avi .webm",
@@ -33,8 +32,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 # What files are really written in. Left to all that Python knows, a lone é of a French file becomes Arabic.
-_ENCODINGS = ("cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 cp1257 koi8_r iso8859_2 iso8859_5 iso8859_7 cp866 "
-              "cp932 euc_jp gb18030 big5 cp949").split()  # fmt: skip
+_ENCODINGS = """cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 cp1257 koi8_r iso8859_2 iso8859_5 iso8859_7 cp866
+cp932 euc_jp gb18030 big5 cp949"""
 _SAMPLE = 2**18  # bytes
 _CONTROL = re.compile(r"[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s{0,9}=\s{0,9}["']?([\w.-]{1,40})""", re.IGNORECASE)
@@ -96,11 +95,11 @@ def _guessed(raw: bytes, name: str, wrong_at: int) -> str:
 
     line = raw.count(b"\n", 0, wrong_at) + 1
     lossy = raw.decode("utf-8", "replace")
-    if lossy.count("\ufffd") * 4 <= len(re.findall(r"[^\0-\x7f\ufffd]", lossy)):  # read as anything else: mojibake
+    if lossy.count("\ufffd") * 2 <= len(re.findall(r"[^\0-\x7f\ufffd]", lossy)):  # read as anything else: mojibake
         raise DocumentError(f"{name} is UTF-8 text with wrong bytes in it (line {line}); save it as UTF-8 again.")
     # Plain ASCII says nothing about the encoding, and a sample without it says more.
     sample = b"\n".join(part[:1000] for part in raw.split(b"\n") if not part.isascii())[:_SAMPLE]
-    matches = list(from_bytes(sample, cp_isolation=_ENCODINGS, enable_fallback=False))
+    matches = list(from_bytes(sample, cp_isolation=_ENCODINGS.split(), enable_fallback=False))
     best = max(matches, key=lambda match: match.coherence - 3 * match.chaos, default=None)
     if best is not None:
         rivals = [match for match in matches if match is not best and match.chaos <= best.chaos]

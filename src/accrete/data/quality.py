@@ -6,6 +6,7 @@ When in doubt it stays: a paragraph too many costs seconds, a paragraph missing 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from accrete.types import Document
 LONG_LINE = 160  # characters: a line longer than this is a paragraph of its own
 LANGUAGE_FROM = 200  # characters: the language of less is guesswork
 SURE = 0.99  # probability from which a language is believed
-DOMINANT = 0.7  # share of the text in one language that makes it the language of the document
+DOMINANT = 0.6  # share of the text in one language that makes it the language of the document
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def clean(
 ) -> tuple[Document, tuple[LeftOut, ...]]:
     """The document without near-duplicates, boilerplate, paragraphs in another language, and stray numbers and symbols.
 
-    `seen` remembers paragraphs and items from one document to the next; `language` ("en") is the one expected, else it is
+    `seen` remembers paragraphs and items from one document to the next, by their source; `language` ("en") is the one expected, else it is
     the one that most of the document is in. What stays is unchanged and in order; source code stays whole. Raises
     DocumentError when nothing would be left, and then nothing of it is remembered.
     """
@@ -54,6 +55,7 @@ def clean(
         return document, ()
     seen = Seen() if seen is None else seen
     name = document.source or document.name
+    seen.forget(name)  # read again, it is no copy of itself
     try:
         items, repeated = _items(document, seen, name)
         spans = _spans(document, seen, name, language)
@@ -85,7 +87,7 @@ def _spans(document: Document, seen: Seen, name: str, language: str | None) -> l
     text = document.text
     pieces = list(_pieces(text))
     foreign = _foreign(text, pieces, name, language)
-    edges = dict(_edges(text, pieces)) if name.lower().endswith(".pdf") or "\f" in text else {}
+    edges = dict(_edges(text, pieces)) if name.lower().endswith(".pdf") else {}
     spans: list[tuple[int, int, str]] = []
     for number, piece in enumerate(pieces):
         after = pieces[number + 1].start if number + 1 < len(pieces) else len(text)
@@ -96,7 +98,7 @@ def _spans(document: Document, seen: Seen, name: str, language: str | None) -> l
         reason = ""
         if _is_boilerplate(kept):
             reason = "boilerplate"
-        elif _is_too_short(kept):
+        elif _is_too_short(kept) and not (number and text[pieces[number - 1].end - 1] in "?:"):  # an answer
             reason = "too short"
         elif number in foreign:
             reason = f"wrong language ({foreign[number]})"
@@ -163,7 +165,9 @@ def _pieces(text: str) -> Iterator[_Piece]:
 # --- too short ------------------------------------------------------------------------------------------------------
 
 _LONE = re.compile(r"[\W_]*(?:\d{1,4}[\W_]*)?", re.DOTALL)
-_KEPT = re.compile(r"\s*(?:[-=~*_.^]{3,}+\s*$|.*[|:=$€£%]|(?:1\d{3}|20\d{2})\s*$|\d+[.)]\s|.*\n[-=~*^\"'`#]{2,}+\s*$|.*\d[.,]\d)")
+_KEPT = re.compile(
+    r"\s*(?:[-=~*_.^]{3,}+\s*$|.*[|:=$€£%]|(?:1\d{3}|20\d{2})\s*$|\d+[.)]\s|.*\n[-=~*^\"'`#]{2,}+\s*$|.*\d[.,]\d)"
+)
 
 
 def _is_too_short(paragraph: str) -> bool:
@@ -193,16 +197,15 @@ _COOKIES = [
     for pattern in (
         r"\b(?:we|our partners|(?:this|our) (?:web ?)?site) (?:and our partners )?uses? (?:\w+ ){0,3}cookies",
         r"\b(?:you (?:accept|agree|consent)|by (?:continuing|clicking|using)|continu\w+ to (?:use|browse))",
-        r"\b(?:browsing|user|your|best|better|better user) experience|analy[sz]e (?:our )?traffic|personali[sz]ed? (?:ads|content)",
+        r"\b(?:browsing|user|your|best|better) experience|analy[sz]e (?:our )?traffic|personali[sz]ed? (?:ads|content)",
         r"\b(?:accept|reject) all\b|\b(?:privacy|cookie) (?:policy|notice|settings)|learn more\b|\bgot it\b",
     )
 ]
-_MENU = frozenset(
-    "home|menu|search|about|about us|contact|contact us|login|log in|log out|sign in|sign up|register|privacy|privacy policy|"
-    "terms|terms of use|terms of service|terms & conditions|sitemap|site map|help|faq|faqs|careers|jobs|press|blog|news|shop|"
-    "cart|account|my account|subscribe|newsletter|next|previous|prev|support|products|services|legal|imprint|cookies|"
-    "accessibility|feedback|skip to content|facebook|twitter|instagram|linkedin|youtube|rss".split("|")
-)
+_MENU = """home|menu|search|about|about us|contact|contact us|login|log in|log out|sign in|sign up|register|privacy|cart
+privacy policy|terms|terms of use|terms of service|terms & conditions|sitemap|site map|help|faq|faqs|careers|jobs|press|blog
+news|shop|account|my account|subscribe|newsletter|next|previous|prev|support|products|services|legal|imprint|cookies|rss
+accessibility|feedback|skip to content|facebook|twitter|instagram|linkedin|youtube"""
+_ENTRIES = frozenset(_MENU.replace("\n", "|").split("|"))
 
 
 def _is_boilerplate(paragraph: str) -> bool:
@@ -224,7 +227,7 @@ def _is_menu(lines: list[str]) -> bool:
     entries = [entry for entry in entries if entry]
     if len(entries) == 1:
         entries = entries[0].split()
-    known = sum(entry in _MENU for entry in entries)
+    known = sum(entry in _ENTRIES for entry in entries)
     return len(entries) >= 4 and known >= 3 and known >= 0.6 * len(entries) and all(len(e) <= 30 for e in entries)
 
 
@@ -236,7 +239,10 @@ def _edges(text: str, pieces: list[_Piece]) -> Iterator[tuple[int, list[tuple[in
     lines: dict[int, list[tuple[int, int]]] = {}
     places: dict[str, list[tuple[int, tuple[int, int], int]]] = {}
     for number, piece in enumerate(pieces):
-        spans = [(m.start(), min(m.end() + 1, len(text))) for m in re.compile(r"[^\n]+").finditer(text, piece.start, piece.end)]
+        spans = [
+            (m.start(), min(m.end() + 1, len(text)))
+            for m in re.compile(r"[^\n]+").finditer(text, piece.start, piece.end)
+        ]
         for span in dict.fromkeys(spans[:2] + spans[-2:]):
             line = text[slice(*span)].strip()
             numbers = re.findall(r"^\d{1,5}\b|\b\d{1,5}$", line)
@@ -247,7 +253,7 @@ def _edges(text: str, pieces: list[_Piece]) -> Iterator[tuple[int, list[tuple[in
         counted = [count for _, _, count in found]
         if len(found) < max(3, len(pieces) / 4):
             continue
-        rising = all(a < b for a, b in zip(counted, counted[1:], strict=False))
+        rising = all(a < b for a, b in itertools.pairwise(counted))
         words = len(re.findall(r"[^\W\d]{2,}", rest))
         if "#" not in rest or (rising and words >= 2):
             found = found[1:]
@@ -262,10 +268,9 @@ def _edges(text: str, pieces: list[_Piece]) -> Iterator[tuple[int, list[tuple[in
 # --- language -------------------------------------------------------------------------------------------------------
 
 # Read as each other so often, and so close, that one in the other is no reason to leave a paragraph out.
-_FAMILIES = ("no nn da sv", "hr sr bs sl mk bg", "cs sk", "id ms jv", "es ca gl pt an ext", "it la ro", "ru uk be", "zh wuu yue ja",
-             "de lb nl af fy", "hi mr ne sa", "fr oc wa")  # fmt: skip
-_WIDE = frozenset("ar bg cs da de el en es et fa fi fr he hi hr hu id it ja ko lt lv nl no pl pt ro ru sk sl sr sv th tr uk "
-                  "vi zh".split())  # fmt: skip
+_FAMILIES = ("no nn da sv", "hr sr bs sl mk bg", "cs sk", "id ms jv", "es ca gl pt an ext", "it la", "ru uk be",
+             "zh wuu yue ja", "de lb", "nl af fy", "hi mr ne sa", "fr oc wa")  # fmt: skip
+_WIDE = "ar bg cs da de el en es et fa fi fr he hi hr hu id it ja ko lt lv nl no pl pt ro ru sk sl sr sv th tr uk vi zh"
 
 
 @functools.cache
@@ -281,22 +286,31 @@ def _language(text: str) -> str:
     if len(sample) < LANGUAGE_FROM or sum(map(str.isalpha, sample)) < 0.6 * len(sample):
         return ""
     code, probability = _identifier().classify(sample)
-    return code if probability >= SURE and code in _WIDE else ""
+    return code if probability >= SURE and code in _WIDE.split() else ""
 
 
 def _foreign(text: str, pieces: list[_Piece], name: str, expected: str | None) -> dict[int, str]:
     """The paragraphs that are clearly in another language than `expected`, or than the document as a whole."""
-    found, sizes = {}, Counter[str]()
+    found, sizes, short = {}, Counter[str](), []
     for number, piece in enumerate(pieces):
-        if not piece.code and (code := _language(text[piece.start : piece.end])):
+        if piece.code:
+            continue
+        if piece.end - piece.start < LANGUAGE_FROM:
+            short.append(text[piece.start : piece.end])
+        elif code := _language(text[piece.start : piece.end]):
             found[number] = code
             sizes[code] += piece.end - piece.start
-    if not sizes:
+    if not found:
         return {}
+    together = " ".join(short)  # of one alone nothing can be said
+    if code := _language(together):
+        sizes[code] += len(together)
     most, size = sizes.most_common(1)[0]
     dominant = most if size >= DOMINANT * sizes.total() else None
     if expected and dominant and not _close(dominant, expected):
-        raise DocumentError(f'Nothing of {name} is left to learn: it is in another language ("{most}", not "{expected}").')
+        raise DocumentError(
+            f'Nothing of {name} is left to learn: it is in another language ("{most}", not "{expected}").'
+        )
     language = expected or dominant
     if language is None:
         return {}  # of two languages neither is the wrong one

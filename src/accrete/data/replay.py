@@ -76,6 +76,10 @@ class Replay:
         chosen = torch.multinomial(priority**EXPONENT, count, generator=self.generator)
         return [items[i][0].sequence for i in chosen.tolist()]
 
+    def all(self, domain: str) -> list[Sequence]:
+        """Everything that is kept of a domain."""
+        return [item.sequence for item in self.kept.get(domain, ())]
+
     def diversity(self) -> float | None:
         """Distinct 5-grams over all 5-grams of what is kept (distinct-5): 1 means that nothing is said twice."""
         grams = [gram for items in self.kept.values() for item in items for gram in _grams(item.sequence.ids)]

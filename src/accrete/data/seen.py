@@ -19,7 +19,7 @@ from accrete.types import Example
 
 ALIKE = 0.7  # share of 5-grams in common, as estimated
 GRAM = 5  # words
-LEAST_WORDS = 20  # of a paragraph that may be nearly another; shorter ones have to be equal
+LEAST_WORDS = 20  # of a paragraph that may be nearly another; shorter ones have to be equal, and in one document
 LEAST_CHARACTERS = 60  # of a sentence that may be equal: shorter ones are refrains and answers
 PERMUTATIONS = 64
 CROWD = 20  # of one pattern no more are remembered, or ten thousand alike would all be compared with each other
@@ -27,8 +27,9 @@ CROWD = 20  # of one pattern no more are remembered, or ten thousand alike would
 _WORD = re.compile(r"[^\W_]+(?:['’.,][^\W_]+)*|[-+=<>≤≥≠±×÷%$€£°]")
 _RULE = re.compile(r"^\s*+([-=~*^\"'`#+_.:])\1{2,}+\s*+$", re.MULTILINE)  # under a heading
 _SENTENCE = re.compile(r"[.!…。！][\"'”’»)\]*_]*$")
-_NO_NEWS = frozenset("a an the that also however indeed very just then thus so too".split())
-_NEGATIONS = frozenset("no not nor none never neither without cannot nicht kein keine nie pas non ne sin nunca".split())
+_FILLERS = "a an the that also however indeed very just then thus so too"
+_DENIALS = "no not nor none never neither without cannot nicht kein keine nie pas non ne sin nunca"
+_NO_NEWS, _NEGATIONS = frozenset(_FILLERS.split()), frozenset(_DENIALS.split())
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,19 @@ class Seen:
     _items: dict[bytes, str] = field(default_factory=dict)
     _index: Any = None
     _count: int = 0
+    _documents: set[str] = field(default_factory=set)
 
     def paragraph(self, text: str, document: str) -> str:
         """'"The first words ..."[ in DOCUMENT]' of what said this before; empty when nothing did, and then it is kept."""
-        digest = _digest(" ".join(text.split()))
+        self._documents.add(document)
+        tokens = _WORD.findall(_RULE.sub("", text))
+        long = sum(map(str.isalpha, tokens)) >= LEAST_WORDS
+        # "It was built by two brothers" says something else in another document; a whole paragraph hardly does.
+        digest = _digest(" ".join(text.split()) + ("" if long else "\0" + document))
         if found := self._equal.get(digest):
             return _told(*found, document)
-        tokens = _WORD.findall(_RULE.sub("", text))
         beginning = " ".join(text.split(maxsplit=8)[:8])[:60]
-        if sum(map(str.isalpha, tokens)) >= LEAST_WORDS:
+        if long:
             new = _paragraph(tokens, document, beginning)
             near = self._near(new)
             for candidate in near:
@@ -74,6 +79,7 @@ class Seen:
 
     def item(self, item: Example, document: str) -> str:
         """Where this very item was before; empty when nowhere, and then it is kept."""
+        self._documents.add(document)
         digest = _digest("\0".join((item.question, item.answer, item.context)))
         if digest in self._items:
             return "an earlier item" + (f" in {self._items[digest]}" if self._items[digest] != document else "")
@@ -82,6 +88,9 @@ class Seen:
 
     def forget(self, document: str) -> None:
         """As if the document of this name had never been read: for a lesson that was taken back."""
+        if document not in self._documents:
+            return
+        self._documents.remove(document)
         self._equal = {digest: found for digest, found in self._equal.items() if found[0] != document}
         self._items = {digest: name for digest, name in self._items.items() if name != document}
         for key in [key for key, paragraph in self._alike.items() if paragraph.document == document]:

@@ -8,7 +8,7 @@ itself: the square of a batch's mean gradient is no Fisher information, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 
 import torch
@@ -49,6 +49,12 @@ class EWC:
             before = self.fisher.get(name)
             self.fisher[name] = new[name] if before is None else self.decay * before + new[name]
             self.anchor[name] = parameter.detach().clone()
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Let go of parameters that were replaced."""
+        for name in names:
+            self.fisher.pop(name, None)
+            self.anchor.pop(name, None)
 
     def _fisher(
         self, lm: LM, parameters: Mapping[str, nn.Parameter], sequences: SequenceOf[Sequence]

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from accrete.adapters.lora import LoraAdapters
 from accrete.config import Config
 from accrete.data.replay import Replay
 from accrete.data.study import study_sequences
+from accrete.data.topics import Topics
 from accrete.fit import Loss, fit
 from accrete.lm import batch
+from accrete.lm.decode import Conditioning
 from accrete.lm.model import LM
 from accrete.lm.prompts import study_sequence
 from accrete.losses.distill import KLToBase
 from accrete.losses.ewc import EWC
 from accrete.losses.next_token import next_token
 from accrete.methods.base import Method, Progress, RandomState
-from accrete.types import Lesson, Report
+from accrete.types import Lesson, Query, Report
 
 
 class Options(Config):
@@ -62,6 +68,7 @@ class LoraReplayEwc(Method):
         self.adapter = LoraAdapters(lm, config.rank, config.alpha, config.targets, generator)
         self.replay = Replay(config.replay_capacity, generator, config.replay_half_life)
         self.anchor = EWC(config.ewc_weight, config.ewc_decay, generator)
+        self._topics: tuple[Any, Topics] | None = None  # made from the replay when a question needs it
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         new = study_sequences(self.lm, lesson, self.config.window)
@@ -88,6 +95,43 @@ class LoraReplayEwc(Method):
             report,
             details={"stopped_at_limit": cut, "ewc_penalty": penalty, "replay_diversity": self.replay.diversity()},
         )
+
+    # --- domains ------------------------------------------------------------------------------------------------
+
+    def condition(self, queries: Sequence[Query]) -> list[Conditioning]:
+        """Each question is read from the adapter of its domain; one that names none, from where its words occur."""
+        names = [query.domain or self._domain_of(query.question) for query in queries]
+        within = {name: functools.partial(self.adapter.reading, name) for name in names}
+        return [Conditioning(within=within[name]) for name in names]
+
+    def domains(self) -> dict[str, int]:
+        """The parameters of each domain's adapter."""
+        return self.adapter.sizes()
+
+    def fuse(self, domains: Sequence[str]) -> dict[str, Tensor]:
+        """The base weights with the changes of these domains added."""
+        return self.adapter.fuse(domains)
+
+    def save_adapter(self, domains: Sequence[str], directory: Path) -> None:
+        self.adapter.save(domains, directory)
+
+    def load_adapter(self, domain: str, directory: Path) -> None:
+        self.adapter.load(domain, directory)
+        self.anchor.forget(self.adapter.open(domain))
+
+    def _domain_of(self, question: str) -> str | None:
+        if len(self.adapter.configs) < 2:
+            return self.adapter.active
+        texts = {
+            domain: (self.lm.tokenizer.decode(s.ids, skip_special_tokens=True) for s in self.replay.all(domain))
+            for domain in self.adapter.configs
+        }
+        key = tuple(sorted(self.replay.lessons.items()))
+        if self._topics is None or self._topics[0] != key:
+            self._topics = key, Topics(texts)
+        return self._topics[1].closest(question, self.adapter.active)
+
+    # --- material -----------------------------------------------------------------------------------------------
 
     def _batches(self, new: Sequence[batch.Sequence], lesson: Lesson) -> Iterator[batch.Batch]:
         """New, old and general material mixed, until the new is learned."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, contiguous_format
 
-from accrete.errors import HistoryError
-from accrete.files import recover_directory, replace_directory
+from accrete.errors import HistoryError, UsageError, did_you_mean
+from accrete.files import check_plain_name, recover_directory, replace_directory
 from accrete.methods.base import State
 from accrete.store.home import plain_errors
 
 SCHEMA = 1
+FOLDER = "checkpoints"  # of a home
 _FILES = {"state.safetensors", "values.json"}
 
 
@@ -64,7 +66,9 @@ def load_checkpoint(path: Path, *, base: str, method: str) -> tuple[State, dict[
     if changed:
         raise HistoryError(f"The checkpoint {path} is damaged: {changed[0]} is not what was saved.")
     if manifest.get("method") != method:
-        raise HistoryError(f'The checkpoint {path} is of method "{manifest.get("method")}", not "{method}".')
+        raise HistoryError(
+            f'The checkpoint {path} is of method "{manifest.get("method")}", not "{method}"; --method says which.'
+        )
     if manifest.get("base") != base:
         raise HistoryError(f'The checkpoint {path} belongs to another base model ("{manifest.get("model")}").')
     state: dict[str, dict[str, Any]] = json.loads((path / "values.json").read_text("utf-8"))
@@ -72,6 +76,56 @@ def load_checkpoint(path: Path, *, base: str, method: str) -> tuple[State, dict[
         part, _, key = name.partition("/")
         state[part][key] = tensor
     return dict(state), manifest
+
+
+def named(home: Path, name: str) -> Path:
+    """Where the checkpoint `name` of a home is, or would be. UsageError for a name that is none."""
+    return home / FOLDER / check_plain_name(name, "checkpoint")
+
+
+def find(home: Path, reference: str) -> Path:
+    """A checkpoint of the home by its name, else the directory of that path; HistoryError when there is neither."""
+    try:
+        place = named(home, reference)
+    except UsageError:
+        place = Path(reference).expanduser()
+    recover_directory(place)
+    if place.is_dir():
+        return place
+    if Path(reference).expanduser().is_dir():
+        return Path(reference).expanduser()
+    known = [row["name"] for row in listed(home)]
+    raise HistoryError(f'There is no checkpoint "{reference}".{did_you_mean(reference, known)}')
+
+
+def listed(home: Path) -> list[dict[str, Any]]:
+    """What is known of every checkpoint of a home, the newest first; nothing is loaded."""
+    rows = []
+    for path in sorted((home / FOLDER).glob("*/manifest.json")):
+        if path.parent.suffix:  # .new and .old: a crash while it was written
+            continue
+        try:
+            manifest = json.loads(path.read_text("utf-8"))
+            metrics = manifest.get("metrics", {})
+        except (OSError, ValueError, AttributeError):
+            manifest, metrics = {}, {}
+        rows.append(
+            {
+                "name": path.parent.name,
+                "saved": datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds"),
+                "method": manifest.get("method"),
+                "model": manifest.get("model"),
+                "lessons": manifest.get("lessons"),
+                "kept": metrics.get("kept_after"),
+                "bytes": size(path.parent),
+            }
+        )
+    return sorted(rows, key=lambda row: row["saved"], reverse=True)
+
+
+def size(directory: Path) -> int:
+    """Bytes of the files in a directory."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def _entries(state: State) -> list[tuple[str, str, Any]]:
