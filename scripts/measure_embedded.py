@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accrete.data.corpus import WorldCorpus, real_text
+from accrete.data.study import text_sequences
 from accrete.data.world import HELD_OUT, PROBE, World
 from accrete.lm import decode
 from accrete.lm.load import load
 from accrete.lm.model import LM
-from accrete.lm.prompts import text_sequences
 from accrete.scoring import exact_match
-from accrete.types import Probe, Query
+from accrete.types import Document, Probe, Query
 
 
 def share_right(lm: LM, probes: Sequence[Probe], reading: bool) -> float:
@@ -60,7 +60,7 @@ def measure(lm: LM, texts: Sequence[Path] = ()) -> dict[str, float]:
     }
     if texts:
         pieces = list(itertools.islice(real_text(texts), 100))
-        sequences = [sequence for piece in pieces for sequence in text_sequences(lm, piece, 256)]
+        sequences = [sequence for piece in pieces for sequence in text_sequences(lm, Document("piece", piece), 256)]
         nats = sum(total for total, _ in lm.score(sequences))
         found["real_text_bits_per_byte"] = round(nats / 0.6931 / sum(len(piece.encode()) for piece in pieces), 3)
     return found

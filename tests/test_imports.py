@@ -21,7 +21,7 @@ FLOORS = (
     ("adapters", "gates", "losses", "optim", "data", "dreams", "facts", "retrieval", "fit"),
     ("methods", "recipe"),
     ("store", "reader", "learner"),
-    ("evaluate",),
+    ("evaluate", "doctor"),
     ("serve", "cli"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

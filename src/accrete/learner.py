@@ -34,12 +34,13 @@ from accrete.store import checkpoint, indicators
 from accrete.store.home import check_home, check_room, default_home, writing
 from accrete.store.journal import Commit, Journal
 from accrete.store.sentinels import provide_sentinels
-from accrete.types import Answer, Document, Lesson, Probe, Query
+from accrete.types import Answer, Document, Lesson, Passage, Probe, Query
 
 Progress = Callable[[str, int, float], None]
 """(stage, step, loss): "measuring", "learning" or "saving"."""
 ANSWER_TOKENS = 64
 MAX_FORGETTING = 0.05  # of the guard sentinels, in one lesson
+CHUNK_TOKENS = 200
 HARM = 0.1  # nats: a lesson after which its own material is this much harder was no lesson
 
 
@@ -113,7 +114,7 @@ class Learner:
                     now = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
                     asked = {"probes_before": now, "probes_after": now, "probes": len(probes)}
                     return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
-            lesson = Lesson(document, chunks(document), document.items, domain=domain, importance=importance)
+            lesson = Lesson(document, self._chunks(document), document.items, domain=domain, importance=importance)
             notes = {"left_out": dict(Counter(piece.reason for piece in left_out))} if left_out else {}
             try:
                 return self._learn(lesson, probes, active, notes)
@@ -159,6 +160,10 @@ class Learner:
         self._refuse_harm(commit)
         self.progress("saving", report.steps, 0.0)
         return self._commit(commit)
+
+    def _chunks(self, document: Document) -> tuple[Passage, ...]:
+        """Passages of whole sentences, counted in tokens of this model."""
+        return chunks(document, CHUNK_TOKENS, lambda text: len(self.lm.tokenizer(text)["input_ids"]))
 
     def _refuse_harm(self, commit: Commit) -> None:
         """The guard: raise when a lesson made its own material harder, or cost too much of what was known."""

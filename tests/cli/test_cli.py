@@ -178,8 +178,8 @@ BAD_DOCUMENTS = {
     "spaces.txt": (b" \n\t\n", "is empty"),
     "empty.jsonl": (b"\n\n", "is empty"),
     "binary.md": (b"\x7fELF\0\0\0\1", "binary"),
-    "latin1.txt": ("erste Zeile\nGr\u00fc\u00dfe".encode("latin-1"), "not UTF-8 text (line 2)"),
-    "utf16.txt": ("words".encode("utf-16"), "not UTF-8"),
+    "control.txt": (b"\x01\x02\x03 x", "binary"),
+    "odd.txt": (b"\xff\xfeodd", "begins like UTF-16"),
     "broken.jsonl": (b'{"question": "a", "answer": "b"}\n{"question": \n', "broken.jsonl, line 2 is not valid JSON"),
     "list.jsonl": (b"[1, 2]\n", "line 1 is not an object"),
     "missing.jsonl": (b'{"question": "a"}\n', 'line 1: "answer" is missing'),
@@ -196,7 +196,7 @@ def test_a_bad_document_is_one_sentence(invoke, home, tmp_path, name):
     assert not (home / "journal.sqlite").exists()
 
 
-@pytest.mark.parametrize(("path", "words"), [("nowhere.md", "no file"), (".", "is a directory")])
+@pytest.mark.parametrize(("path", "words"), [("nowhere.md", "no file"), (".", "no document in")])
 def test_a_path_that_is_no_document_is_one_sentence(invoke, tmp_path, path, words):
     assert_one_sentence(invoke("learn", tmp_path / path), 1, words)
 

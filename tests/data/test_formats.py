@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import resource
+import signal
 import subprocess
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -245,6 +247,16 @@ def test_a_child_that_dies(monkeypatch: pytest.MonkeyPatch, code: int, told: str
     monkeypatch.setattr(subprocess, "run", lambda *args, **rest: subprocess.CompletedProcess(args, code, b"+half", b""))
     with pytest.raises(DocumentError, match=f"FILE .*{told}"):
         extract.extract("pdf", GOOD, "FILE")
+
+
+def test_the_child_ends_itself_even_where_it_hangs() -> None:
+    program = (
+        "import sys, time; from accrete.data import extract; extract.PATIENCE = 1.0; sys.argv = ['x', 'pdf'];"
+        "extract.READERS['pdf'] = lambda raw, clock: time.sleep(30); extract.main()"
+    )
+    started = time.monotonic()
+    assert subprocess.run([sys.executable, "-c", program], input=b"").returncode == -signal.SIGALRM
+    assert time.monotonic() - started < 20
 
 
 def test_more_text_than_a_document_may_have(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,8 @@ def test_fictional_passages_repeat_patterns_and_stay(seed: int) -> None:
         "Yes.\n\nYes.\n\nNever again, said the bird.\n\nNever again, said the bird.",
         "Answer the question in one sentence of your own, and explain why it is so:\n\nA.\n\n"
         "Answer the question in one sentence of your own, and explain why it is so:\n\nB.",
+        "## One\n\nThis option is deprecated and will be taken away one of these days.\n\n"
+        "## Two\n\nThis option is deprecated and will be taken away one of these days.",
         "Why did the two brothers leave the mill after the flood of that year?\n\nOne.\n\n"
         "Why did the two brothers leave the mill after the flood of that year?\n\nTwo.",
         "How to Build a Mill\n" + "=" * 60 + "\n\nText.\n\nHow to Build a Mill\n" + "=" * 60 + "\n\nOther text.",
@@ -133,7 +135,7 @@ def test_near_duplicates_are_left_out() -> None:
 
 
 def test_short_sentences_have_to_be_equal() -> None:
-    text = "The mill was built by two brothers who came from the next town."
+    text = "The mill was built by two brothers who came from Brota in spring."
     assert len(text) > 60
     assert left_out(f"{text}\n\nAnd.\n\n{text}\n\n{text.replace('two', 'three')}") == [
         ('near-duplicate of "The mill was built by two brothers who ..."', text)
@@ -141,7 +143,7 @@ def test_short_sentences_have_to_be_equal() -> None:
 
 
 def test_a_short_sentence_may_mean_another_thing_in_another_document() -> None:
-    seen, text = Seen(), "It was built by two brothers who came from the next town that year."
+    seen, text = Seen(), "It was built by two brothers who came from Brota in that very year."
     assert left_out(f"The mill.\n\n{text}", "mill.txt", seen) == []
     assert left_out(f"The school.\n\n{text}", "school.txt", seen) == []
 

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from accrete.errors import UsageError
 from accrete.lm.load import embedded_directory
 from accrete.lm.model import LM
-from accrete.lm.prompts import prompt_ids, study_sequence, text_sequences
+from accrete.lm.prompts import prompt_ids, study_sequence
 from accrete.lm.tokenizer import chatml
 
 QUESTION = "Who runs the Brialtem works?"
@@ -115,24 +115,3 @@ def test_a_long_answer_is_cut_and_the_question_stays(short: LM) -> None:
     assert len(sequence.ids) <= 64
     assert QUESTION in text_of(short, sequence.ids[: sequence.target_from])
     assert text_of(short, sequence.ids[sequence.target_from :]).startswith(" seven clocks seven")
-
-
-@settings(max_examples=60, deadline=None)
-@given(words=st.lists(st.sampled_from(["clock", " lace", "\n\n", " Ä", ".", " 1234", "🙂"])), length=st.integers(2, 20))
-def test_every_token_but_the_first_is_a_target_once(lm: LM, words: list[str], length: int) -> None:
-    text = "".join(words)
-    ids = lm.tokenizer(text, add_special_tokens=False)["input_ids"]
-    windows = text_sequences(lm, text, length)
-    targets = [token for window in windows for token in window.ids[max(1, window.target_from) :]]
-    assert targets == ids[1:]
-    assert all(len(window.ids) <= length for window in windows)
-    position = 1
-    for window in windows:  # and every one is predicted from the token that stands before it
-        first = max(1, window.target_from)
-        assert list(window.ids[:first]) == ids[position - first : position]
-        position += window.targets
-
-
-def test_windows_fit_the_model() -> None:
-    lm = tiny_lm(layers=1, max_position_embeddings=16)
-    assert max(len(window.ids) for window in text_sequences(lm, CONTEXT * 5, 1000)) == 16

@@ -87,7 +87,7 @@ class Chat:
         return word not in ("quit", "exit")
 
     def _learn(self, paths: str) -> None:
-        from accrete.cli.lessons import documents_in, print_lesson, reader
+        from accrete.cli.lessons import Desk, documents_in, print_lesson
 
         try:
             named = [Path(path) for path in shlex.split(paths)]
@@ -95,11 +95,11 @@ class Chat:
             raise UsageError(f"/learn: {error}.") from None
         if not named:
             raise UsageError("/learn wants the path of a document.")
-        read = reader(clean=True, language=None)
+        desk = Desk()
         for path in documents_in(named):
             ticker = self.learner.progress = Ticker(path.name)
             try:
-                document, left_out = read(path)
+                document, left_out = desk.read(path)
                 commit = self.learner.learn(document, domain=self.domain or "default", left_out=left_out)
             finally:
                 ticker.done()

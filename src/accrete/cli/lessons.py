@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,7 +59,7 @@ def learn(
     settings = session.settings(domain=domain, clean=clean).settings
     asked = read_probes(probes) if probes else ()
     queue = documents_in(paths)
-    read = reader(settings.clean, language)
+    desk = Desk(settings.clean, language)
     learner = session.learner(max_forgetting=max_forgetting)
     counts: Counter[str] = Counter()
     worst = 0
@@ -67,13 +67,14 @@ def learn(
         place = f"[{number}/{len(queue)}] " if len(queue) > 1 else ""
         ticker = learner.progress = Ticker(f"{place}{path.name}", bool(session.json))
         try:
-            document, left_out = read(path)
+            document, left_out = desk.read(path)
             commit = learner.learn(
                 document, probes=asked, domain=settings.domain, importance=importance, left_out=left_out
             )
         except (DocumentError, LessonError) as error:
             if len(queue) == 1:
                 raise
+            desk.forget(path)
             worst = max(worst, error.exit_code)
             counts["refused" if isinstance(error, LessonError) else "not read"] += 1
             ticker.done()
@@ -106,14 +107,25 @@ def documents_in(paths: list[Path]) -> list[Path]:
     return queue
 
 
-def reader(clean: bool, language: str | None) -> Callable[[Path], tuple["Document", tuple["LeftOut", ...]]]:
-    """path -> the document less what is not worth learning, and what that was."""
-    from accrete.data.documents import read_document
-    from accrete.data.quality import clean as cleaned
-    from accrete.data.seen import Seen
+class Desk:
+    """Reads one document after the other, each less what is not worth learning or was in an earlier one."""
 
-    seen = Seen()
-    return lambda path: cleaned(read_document(path), seen, language=language) if clean else (read_document(path), ())
+    def __init__(self, clean: bool = True, language: str | None = None):
+        from accrete.data.seen import Seen
+
+        self.clean, self.language, self.seen = clean, language, Seen()
+
+    def read(self, path: Path) -> tuple["Document", tuple["LeftOut", ...]]:
+        """The document, and what was left out of it."""
+        from accrete.data.documents import read_document
+        from accrete.data.quality import clean
+
+        document = read_document(path)
+        return clean(document, self.seen, language=self.language) if self.clean else (document, ())
+
+    def forget(self, path: Path) -> None:
+        """It was not learned after all: what it says may be learned from another."""
+        self.seen.forget(str(path))
 
 
 def _report_failure(session: Session, path: Path, error: Exception) -> None:

@@ -45,9 +45,9 @@ def clean(
 ) -> tuple[Document, tuple[LeftOut, ...]]:
     """The document without near-duplicates, boilerplate, paragraphs in another language, and stray numbers and symbols.
 
-    `seen` remembers paragraphs and items from one document to the next, by their source; `language` ("en") is the one expected, else it is
-    the one that most of the document is in. What stays is unchanged and in order; source code stays whole. Raises
-    DocumentError when nothing would be left, and then nothing of it is remembered.
+    `seen` remembers paragraphs and items from one document to the next, by their source; `language` ("en") is the one
+    expected, else it is the one that most of the document is in. What stays is unchanged and in order; source code stays
+    whole. Raises DocumentError when nothing would be left, and then nothing of it is remembered.
     """
     if language is not None and language not in _identifier().labels:
         raise UsageError(f'No language has the code "{language}"; English is "en".')

@@ -27,6 +27,7 @@ CROWD = 20  # of one pattern no more are remembered, or ten thousand alike would
 _WORD = re.compile(r"[^\W_]+(?:['’.,][^\W_]+)*|[-+=<>≤≥≠±×÷%$€£°]")
 _RULE = re.compile(r"^\s*+([-=~*^\"'`#+_.:])\1{2,}+\s*+$", re.MULTILINE)  # under a heading
 _SENTENCE = re.compile(r"[.!…。！][\"'”’»)\]*_]*$")
+_NAMED = re.compile(r"\d|[a-zß-ÿ,;:]\s+[\"'“‘(]*[A-ZÀ-Þ]")  # a number, or a capital within a sentence
 _FILLERS = "a an the that also however indeed very just then thus so too"
 _DENIALS = "no not nor none never neither without cannot nicht kein keine nie pas non ne sin nunca"
 _NO_NEWS, _NEGATIONS = frozenset(_FILLERS.split()), frozenset(_DENIALS.split())
@@ -72,8 +73,8 @@ class Seen:
                 self._count += 1
                 self._alike[self._count] = new
                 self._index.insert(self._count, new.hashes, check_duplication=False)
-        elif len(text) < LEAST_CHARACTERS or not _SENTENCE.search(text.rstrip()):
-            return ""  # a heading, a question before its answer, the words before a list
+        elif len(text) < LEAST_CHARACTERS or not _SENTENCE.search(text.rstrip()) or not _NAMED.search(text):
+            return ""  # a heading, a question, the words before a list; or "This option is ..." of another option
         self._equal[digest] = (document, beginning)
         return ""
 

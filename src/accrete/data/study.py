@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+from accrete.data.chunks import chunks
 from accrete.lm.batch import Sequence
 from accrete.lm.model import LM
-from accrete.lm.prompts import study_sequence, text_sequences
-from accrete.types import Lesson
+from accrete.lm.prompts import study_sequence
+from accrete.types import Document, Lesson
+
+CONTEXT = 32  # tokens of the text before it that a passage sees: what a pronoun at its beginning stands for
+SLACK = 4  # a passage is counted sentence by sentence, and may come out a few tokens longer
 
 
 def study_sequences(lm: LM, lesson: Lesson, window: int = 256) -> list[Sequence]:
     """The study items of a lesson with their answers as targets; without items its text, `window` tokens at a time."""
     if lesson.items:
         return [study_sequence(lm, item.question, item.answer, item.context) for item in lesson.items]
-    return text_sequences(lm, lesson.document.text, window)
+    return text_sequences(lm, lesson.document, window)
+
+
+def text_sequences(lm: LM, document: Document, window: int) -> list[Sequence]:
+    """A text as passages of whole sentences, each after the last tokens of the one before; at most `window` tokens.
+
+    Every token but the very first is a target of exactly one sequence.
+    """
+    window = min(window, lm.context_length)
+    before = max(1, min(CONTEXT, window // 4))
+    limit = window - before
+
+    def ids_of(text: str) -> list[int]:
+        return list(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    sequences: list[Sequence] = []
+    context: list[int] = []
+    last = 0
+    for passage in chunks(document, max(1, limit - SLACK), lambda text: len(ids_of(text))):
+        ids = ids_of(document.text[last : passage.end])  # with the space before it
+        last = passage.end
+        for start in range(0, len(ids), limit):
+            piece = ids[start : start + limit]
+            sequences.append(Sequence((*context, *piece), target_from=len(context)))
+            context = (context + piece)[-before:]
+    return [sequence for sequence in sequences if sequence.targets > 0]

@@ -28,11 +28,15 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded sequences. `labels_BT` stands where the ids stand: the loss does the one shift."""
+    """Right-padded sequences. `labels_BT` stands where the ids stand: the loss does the one shift.
+
+    The last `general` rows are general material, on which a method may be held to its base.
+    """
 
     ids_BT: Tensor
     mask_BT: Tensor
     labels_BT: Tensor
+    general: int = 0
 
     @property
     def targets(self) -> int:
@@ -40,8 +44,10 @@ class Batch:
         return int((self.labels_BT[:, 1:] != IGNORED).sum())
 
 
-def collate(sequences: SequenceOf[Sequence], device: torch.device | str = "cpu", pad: int = 0) -> Batch:
-    """Stack sequences into one batch, padding to the longest."""
+def collate(
+    sequences: SequenceOf[Sequence], device: torch.device | str = "cpu", pad: int = 0, general: int = 0
+) -> Batch:
+    """Stack sequences into one batch, padding to the longest; the last `general` of them are general material."""
     width = max(len(sequence.ids) for sequence in sequences)
     ids = torch.full((len(sequences), width), pad)
     mask = torch.zeros((len(sequences), width), dtype=torch.bool)
@@ -51,4 +57,4 @@ def collate(sequences: SequenceOf[Sequence], device: torch.device | str = "cpu",
         ids[row, :length] = torch.tensor(sequence.ids)
         mask[row, :length] = True
         labels[row, sequence.target_from : length] = ids[row, sequence.target_from : length]
-    return Batch(ids.to(device), mask.to(device), labels.to(device))
+    return Batch(ids.to(device), mask.to(device), labels.to(device), general)

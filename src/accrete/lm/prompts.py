@@ -80,16 +80,5 @@ def _answer_text(lm: LM, question: str, context: str, answer: str) -> str:
     return _answer(lm.tokenizer, question, context, answer, _prompt(lm.tokenizer, question, context))
 
 
-def text_sequences(lm: LM, text: str, length: int) -> list[Sequence]:
-    """A text in windows of at most `length` tokens, every token but the first a target of exactly one window."""
-    ids = _encode(lm.tokenizer, text)
-    length = min(length, lm.context_length)
-    windows = [Sequence(tuple(ids[:length]))] if len(ids) > 1 else []
-    for start in range(length, len(ids), length - 1):
-        # The last token of the window before is repeated as context, so that no token goes unpredicted.
-        windows.append(Sequence((ids[start - 1], *ids[start : start + length - 1]), target_from=1))
-    return windows
-
-
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -34,6 +34,22 @@ class KLToBase:
         return self.weight * kl_divergence(base_BTV, lm.logits(general), general.labels_BT)
 
 
+class KLOnGeneral:
+    """weight * mean KL(base || now) over the targets of the general rows that are in the batch anyway: no second pass."""
+
+    def __init__(self, weight: float, off: Callable[[], contextlib.AbstractContextManager[None]]):
+        self.weight, self.off = weight, off
+
+    def __call__(self, lm: LM, batch: Batch, output_BTV: Tensor) -> Tensor:
+        if not batch.general:
+            return output_BTV.new_zeros(())
+        rows = slice(-batch.general, None)
+        general = Batch(batch.ids_BT[rows], batch.mask_BT[rows], batch.labels_BT[rows])
+        with torch.no_grad(), self.off():
+            base_BTV = lm.logits(general)
+        return self.weight * kl_divergence(base_BTV, output_BTV[rows], general.labels_BT)
+
+
 def kl_divergence(base_BTV: Tensor, now_BTV: Tensor, labels_BT: Tensor) -> Tensor:
     """Mean KL(base || now) in nats over the positions that predict a target."""
     predicting = labels_BT[:, 1:] != IGNORED

@@ -17,12 +17,12 @@ from accrete.config import Config
 from accrete.data.replay import Replay
 from accrete.data.study import study_sequences
 from accrete.data.topics import Topics
-from accrete.fit import Loss, fit
+from accrete.fit import fit
 from accrete.lm import batch
 from accrete.lm.decode import Conditioning
 from accrete.lm.model import LM
 from accrete.lm.prompts import study_sequence
-from accrete.losses.distill import KLToBase
+from accrete.losses.distill import KLOnGeneral
 from accrete.losses.ewc import EWC
 from accrete.losses.next_token import next_token
 from accrete.methods.base import Method, Progress, RandomState
@@ -35,23 +35,22 @@ class Options(Config):
     targets: str | list[str] = "all-linear"  # or names of layers, as PEFT takes them
     rate: float = Field(1e-3, gt=0)  # of AdamW
     batch_size: int = Field(16, ge=1)  # new sequences a step
-    replay: int = Field(16, ge=0)  # old ones beside them
-    replay_general: float = Field(0.25, ge=0, le=0.9)  # of the whole batch, general question and answer
+    replay: int = Field(16, ge=0)  # earlier ones of the domain beside them
+    replay_general: float = Field(0.25, ge=0, le=0.9)  # of the whole batch, general material
     replay_capacity: int = Field(2_000, ge=0)  # sequences a domain
-    replay_half_life: float = Field(100.0, gt=0)  # lessons until an item comes up half as often
-    kl_weight: float = Field(1.0, ge=0)
-    kl_batch: int = Field(16, ge=1)  # general sequences a step on which the model is held to its base
+    replay_half_life: float = Field(100.0, gt=0)  # lessons until what was studied comes up half as often
+    kl_weight: float = Field(1.0, ge=0)  # of being held to the base on the general material
     ewc_weight: float = Field(1.0, ge=0)
-    ewc_decay: float = Field(0.9, ge=0, le=1)
-    ewc_every: int = Field(4, ge=1)  # lessons of a domain between two consolidations
-    ewc_examples: int = Field(32, ge=1)
-    max_epochs: int = Field(80, ge=1)  # over study items
+    ewc_decay: float = Field(0.9, ge=0, le=1)  # of the Fisher information at every consolidation
+    ewc_every: int = Field(4, ge=1)  # lessons of a domain from one consolidation to the next
+    ewc_examples: int = Field(32, ge=1)  # of the domain, and as many general ones
+    enough: float = Field(0.02, ge=0)  # nats per target of the new items at which a lesson may end
+    min_epochs: int = Field(15, ge=1)  # over study items: ending early is cheap and costs the earlier lessons
+    max_epochs: int = Field(80, ge=1)
     max_steps: int = Field(2_000, ge=1)
-    min_epochs: int = Field(10, ge=1)
-    enough: float = Field(0.02, ge=0)  # nats per target of the new items at which the lesson ends
-    text_epochs: int = Field(8, ge=1)
-    text_steps: int = Field(30, ge=1)
-    window: int = Field(256, ge=2)
+    text_epochs: int = Field(8, ge=1)  # over a text, which rarely gets to `enough`
+    text_steps: int = Field(30, ge=1)  # a short text is read more often, for about so many steps
+    window: int = Field(256, ge=2)  # tokens of text read at once
     seed: int = 0
 
 
@@ -74,15 +73,11 @@ class LoraReplayEwc(Method):
         new = study_sequences(self.lm, lesson, self.config.window)
         parameters = self.adapter.open(lesson.domain)
         self.anchor.guard(parameters)
-        losses: list[Loss] = [next_token, self.anchor]
-        if self.lm.background and self.config.kl_weight:
-            losses.append(KLToBase(self.config.kl_weight, self.adapter.off, self._general_batches()))
-        optimizer = torch.optim.AdamW(parameters.values(), lr=self.config.rate, weight_decay=0.0)
         report = fit(
             self.lm,
             self._batches(new, lesson),
-            losses=losses,
-            optimizer=optimizer,
+            losses=[next_token, self.anchor, KLOnGeneral(self.config.kl_weight, self.adapter.off)],
+            optimizer=torch.optim.AdamW(parameters.values(), lr=self.config.rate, weight_decay=0.0),
             progress=progress,
         )
         penalty = float(self.anchor.penalty().detach())
@@ -90,11 +85,47 @@ class LoraReplayEwc(Method):
         if self.replay.lessons[lesson.domain] % self.config.ewc_every == 0:
             examples = self.replay.sample(self.config.ewc_examples, lesson.domain)
             self.anchor.consolidate(self.lm, parameters, examples + self._general(self.config.ewc_examples))
-        cut = report.steps == self.config.max_steps
-        return replace(
-            report,
-            details={"stopped_at_limit": cut, "ewc_penalty": penalty, "replay_diversity": self.replay.diversity()},
-        )
+        details = {
+            "stopped_at_limit": report.steps == self.config.max_steps,
+            "ewc_penalty": penalty,
+            "replay_diversity": self.replay.diversity(),
+        }
+        return replace(report, details=details)
+
+    def _batches(self, new: Sequence[batch.Sequence], lesson: Lesson) -> Iterator[batch.Batch]:
+        """New, earlier and general material together, until the new is learned or epochs or steps are used up."""
+        c = self.config
+        size = min(c.batch_size, len(new))
+        old = min(c.replay, self.replay.size(lesson.domain))
+        general = round((size + old) * c.replay_general / (1 - c.replay_general)) if self.lm.background else 0
+        least, most = self._epochs(lesson, len(new))
+        steps = checked = 0
+        for epoch in range(1, most + 1):
+            order = torch.randperm(len(new), generator=self.random.generator).tolist()
+            for start in range(0, len(new), size):
+                rows = [new[i] for i in order[start : start + size]] + self.replay.sample(old, lesson.domain)
+                yield batch.collate(rows + self._general(general), self.lm.device, self.lm.pad, general)
+                steps += 1
+                if steps == c.max_steps:
+                    return
+            if epoch >= least and steps - checked >= 4:  # measuring costs a third of an epoch
+                checked = steps
+                if self.lm.mean_loss(new) < c.enough:
+                    return
+
+    def _epochs(self, lesson: Lesson, sequences: int) -> tuple[int, int]:
+        """At least and at most so many."""
+        c = self.config
+        if lesson.items:
+            return c.min_epochs, c.max_epochs
+        return 1, max(c.text_epochs, c.text_steps * c.batch_size // sequences)
+
+    def _general(self, count: int) -> list[batch.Sequence]:
+        """Some of the model's own background."""
+        if not self.lm.background:
+            return []
+        rows = torch.randint(len(self.lm.background), (count,), generator=self.random.generator).tolist()
+        return [study_sequence(self.lm, *self.lm.background[i]) for i in rows]
 
     # --- domains ------------------------------------------------------------------------------------------------
 
@@ -130,37 +161,3 @@ class LoraReplayEwc(Method):
         if self._topics is None or self._topics[0] != key:
             self._topics = key, Topics(texts)
         return self._topics[1].closest(question, self.adapter.active)
-
-    # --- material -----------------------------------------------------------------------------------------------
-
-    def _batches(self, new: Sequence[batch.Sequence], lesson: Lesson) -> Iterator[batch.Batch]:
-        """New, old and general material mixed, until the new is learned."""
-        c = self.config
-        epochs = c.max_epochs if lesson.items else max(c.text_epochs, c.text_steps * c.batch_size // len(new))
-        size = min(c.batch_size, len(new))
-        old = min(c.replay, self.replay.size(lesson.domain))
-        general = round((size + old) * c.replay_general / (1 - c.replay_general))
-        steps = checked = 0
-        for epoch in range(epochs):
-            order = torch.randperm(len(new), generator=self.random.generator).tolist()
-            for start in range(0, len(new), size):
-                rows = [new[i] for i in order[start : start + size]]
-                rows += self.replay.sample(old, lesson.domain) + self._general(general)
-                yield batch.collate(rows, self.lm.device, self.lm.pad)
-                steps += 1
-                if steps == c.max_steps:
-                    return
-            if epoch + 1 >= c.min_epochs and steps - checked >= 4:
-                checked = steps
-                if self.lm.mean_loss(new) < c.enough:
-                    return
-
-    def _general(self, count: int) -> list[batch.Sequence]:
-        if not self.lm.background or not count:
-            return []
-        rows = torch.randint(len(self.lm.background), (count,), generator=self.random.generator).tolist()
-        return [study_sequence(self.lm, *self.lm.background[i]) for i in rows]
-
-    def _general_batches(self) -> Iterator[batch.Batch]:
-        while True:
-            yield batch.collate(self._general(self.config.kl_batch), self.lm.device, self.lm.pad)
