@@ -53,10 +53,9 @@ def measured(options: argparse.Namespace, home: str) -> dict[str, Any]:
     world = World(options.seed)
     entities = world.entities(options.examples // FACTS)
     facts = [fact for entity in entities for fact in entity.facts]
-    names = {entity.name for entity in entities}
-    known = [question for question, *_ in (*learner.lm.sentinels, *learner.lm.background)]
-    if clash := [name for name in names if any(name in question for question in known)]:
-        raise SystemExit(f"The model knows {clash[0]} already: choose another --seed.")
+    known = {question for question, *_ in (*learner.lm.sentinels, *learner.lm.background)}
+    if known & {world.question(fact, phrasing) for fact in facts for phrasing in range(4)}:
+        raise SystemExit("Some of these things are known to the model already: choose another --seed.")
     passages = [(entity, world.passage([entity])) for entity in entities[: SHOWN_WITH_PASSAGE // FACTS]]
     shown = [probe for entity, passage in passages for probe in world.probes(entity.facts, OTHER, passage)]
     studied, other = world.probes(facts, STUDIED), world.probes(facts, OTHER)

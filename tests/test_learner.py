@@ -19,7 +19,7 @@ TEXT = "The lighthouse of Morvane was built in 1871 by Edda Kolm. Its light is g
 @pytest.fixture
 def make_learner(make_lm, home):
     def make(home=home, seed=0, **options):
-        return Learner(make_lm(layers=2, seed=seed), home=home, config=CONFIG, **options)
+        return Learner(make_lm(layers=2, seed=seed), method="full_finetune", home=home, config=CONFIG, **options)
 
     return make
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from conftest import tiny_lm
 from hypothesis import given, settings
@@ -37,7 +39,7 @@ def test_every_token_but_the_first_is_a_target_once(lm: LM, words: list[str], wi
 def test_a_passage_sees_the_end_of_the_one_before(lm: LM) -> None:
     sequences = text_sequences(lm, Document("d", TEXT * 20), 128)
     assert len(sequences) > 3
-    for before, after in zip(sequences, sequences[1:], strict=False):
+    for before, after in pairwise(sequences):
         assert after.target_from == CONTEXT
         assert after.ids[:CONTEXT] == before.ids[-CONTEXT:]
         begins = lm.tokenizer.decode(after.ids[CONTEXT:]).strip()

@@ -36,7 +36,7 @@ class Options(Config):
     rate: float = Field(1e-3, gt=0)  # of AdamW
     batch_size: int = Field(16, ge=1)  # new sequences a step
     replay: int = Field(16, ge=0)  # earlier ones of the domain beside them
-    replay_general: float = Field(0.25, ge=0, le=0.9)  # of the whole batch, general material
+    replay_general: float = Field(0.25, ge=0, le=0.9)  # of a full batch, general material; a small lesson gets as much
     replay_capacity: int = Field(2_000, ge=0)  # sequences a domain
     replay_half_life: float = Field(100.0, gt=0)  # lessons until what was studied comes up half as often
     kl_weight: float = Field(1.0, ge=0)  # of being held to the base on the general material
@@ -97,7 +97,8 @@ class LoraReplayEwc(Method):
         c = self.config
         size = min(c.batch_size, len(new))
         old = min(c.replay, self.replay.size(lesson.domain))
-        general = round((size + old) * c.replay_general / (1 - c.replay_general)) if self.lm.background else 0
+        general = round((c.batch_size + c.replay) * c.replay_general / (1 - c.replay_general))
+        general *= bool(self.lm.background)
         least, most = self._epochs(lesson, len(new))
         steps = checked = 0
         for epoch in range(1, most + 1):

@@ -1,0 +1,81 @@
+"""The benchmarks run, and the plain loops make the same updates as accrete. Ends before any figure of speed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from accrete.methods import base
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script: str, *arguments: str) -> list[dict]:
+    """The JSON lines that a script prints."""
+    command = [sys.executable, str(ROOT / script), "--json", "--device", "cpu", *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+@pytest.fixture
+def learn_throughput(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("learn_throughput", ROOT / "benchmarks" / "learn_throughput.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_method_is_compared_and_its_plain_loop_makes_the_same_updates(model_directory):
+    arguments = ["--quick", "--no-memory", "--steps", "8", "--model", str(model_directory)]
+    found = run("benchmarks/learn_throughput.py", *arguments)
+    assert [row["method"] for row in found] == base.names()
+    for row in found:
+        assert row["steps"] == 8 and row["kl_tokens"] > 0 and row["ratio"] > 0
+        accrete, plain = row["last_losses"]
+        assert accrete == pytest.approx(plain, rel=1e-4)
+        # Without a term, or from other weights, the last losses would be further apart than this.
+        assert set(row["ceiling_gflops"]) == {"float32", "bfloat16"} and row["accrete"]["of_ceiling"] > 0
+
+
+def test_operations_are_counted_as_the_head_of_the_file_says(learn_throughput):
+    row = ([1, 2, 3, 4], 2)
+    full = learn_throughput.operations([([row, row], 0, [row])], linear=100, adapter=0)
+    assert full == (8 + 4) * 6 * 100 + 4 * 2 * 100
+    lora = learn_throughput.operations([([row, row], 1, [])], linear=100, adapter=10)
+    assert lora == 8 * (4 * 100 + 6 * 10) + 4 * 2 * 100
+    assert learn_throughput.counts([([row, row], 1, [])]) == dict(tokens=8, targets=4, kl_tokens=4, rows_per_step=2)
+
+
+def test_a_missing_term_would_be_seen(learn_throughput, make_lm):
+    """The comparison of last losses is worth something: the plain loop without its KL term ends elsewhere."""
+    plain_loop = sys.modules["plain_loop"]
+    lm = make_lm()
+    general = [([*range(20, 30)], 5)] * 4
+    steps = [([([*range(5, 15)], 4)] * 4, 0, general)] * 8
+    lasts = []
+    for weight in (1.0, 0.0):
+        torch.manual_seed(0)
+        model, config = make_lm().model, type("Config", (), {"rate": 1e-2, "kl_weight": weight})
+        lasts.append(plain_loop.plain_loop(plain_loop.full(model, config), steps, [], config, lm.pad))
+    assert lasts[0] != pytest.approx(lasts[1], rel=1e-3)
+
+
+def test_a_thousand_runs_and_says_which_claims_hold(model_directory):
+    (found,) = run("benchmarks/thousand.py", "--quick", "--method", base.names()[0], "--model", str(model_directory))
+    assert found["examples"] == 10 and found["steps"] == 2
+    assert 0 < found["seconds_learning"] < found["seconds_lesson"] < found["seconds_in_all"]
+    assert found["claims"].keys() == {"seconds", "memory", "lost"} and found["claims"]["memory"] is True
+    assert found["loss_after"] < found["loss_before"]
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts" / "gpu").glob("*.sh")))
+def test_the_scripts_for_a_gpu_are_sound_shell(script):
+    assert subprocess.run(["bash", "-n", str(ROOT / "scripts" / "gpu" / script)]).returncode == 0
