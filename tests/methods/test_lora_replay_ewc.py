@@ -164,7 +164,7 @@ def test_it_consolidates_every_few_lessons_of_a_domain_by_itself(make_learner):
 def test_the_penalty_holds_the_adapter_near_its_anchor(make_learner, tmp_path):
     moved = []
     for weight in (0.0, 1e6):
-        learner = make_learner(home=tmp_path / str(weight), ewc_every=1, ewc_examples=4, ewc_weight=weight, max_steps=8)
+        learner = make_learner(home=tmp_path / str(weight), ewc_every=1, ewc_examples=2, ewc_weight=weight, max_steps=6)
         learner.learn(document(1))
         fisher, anchor = tensors(learner, "anchor", "fisher/"), tensors(learner, "anchor", "anchor/")
         learner.learn(document(2))
@@ -181,13 +181,19 @@ def test_a_lesson_reports_its_replay(learner):
 # --- adapters of others ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def written(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
     """An adapter as this method writes it, and so as PEFT would."""
-    source = Learner(tiny_lm(layers=1), method=METHOD, home=tmp_path / "source", config=SHORT, max_forgetting=1.0)
-    source.learn(document(7), domain="theirs")
-    source.method.save_adapter(["theirs"], tmp_path / "adapter")
-    return tmp_path / "adapter"
+    folder = tmp_path_factory.mktemp("source")
+    learner = Learner(tiny_lm(layers=1), method=METHOD, home=folder / "home", config=SHORT, max_forgetting=1.0)
+    learner.learn(document(7), domain="theirs")
+    learner.method.save_adapter(["theirs"], folder / "adapter")
+    return folder / "adapter"
+
+
+@pytest.fixture
+def written(source, tmp_path) -> Path:
+    return Path(shutil.copytree(source, tmp_path / "adapter"))
 
 
 def test_an_adapter_is_taken_up_as_a_commit_that_can_be_undone(learner, make_learner, written):
@@ -214,6 +220,17 @@ def test_an_adapter_that_takes_the_place_of_a_taught_one_is_no_longer_held(make_
     learner.load_adapter(written, "sea")
     assert tensors(learner, "anchor") == {}
     assert learner.learn(document(2), domain="sea").metrics["ewc_penalty"] == 0
+
+
+@pytest.mark.xfail(strict=True, reason="PEFT looks the adapter's base up on the hub whenever its tensors are listed")
+def test_an_adapter_that_names_a_base_on_the_hub_is_not_looked_up_there(learner, written, monkeypatch):
+    config(base_model_name_or_path="someone/some-model")(written)
+    asked = []
+    monkeypatch.setattr(
+        "peft.utils.save_and_load.check_file_exists_on_hf_hub", lambda name, *_, **__: asked.append(name)
+    )
+    learner.load_adapter(written, "theirs")
+    assert learner.digest and asked == []
 
 
 def test_a_method_without_adapters_has_no_place_for_one(written, tmp_path):
@@ -308,11 +325,15 @@ SLIPS = {
 }
 
 
+PLACES = [("sea", damage) for damage in DAMAGES] + [("new", damage) for damage in ("dora", "another rank", "cut", "empty")]
+
+
 @pytest.mark.parametrize(
-    "damage", [*DAMAGES, *(pytest.param(name, marks=wrong(reason)) for name, (_, reason) in SLIPS.items())]
+    ("domain", "damage"),
+    [*PLACES, *(pytest.param("new", damage, marks=wrong(reason)) for damage, (_, reason) in SLIPS.items())],
 )
-@pytest.mark.parametrize("domain", ["sea", "new"])
-def test_an_adapter_that_is_no_plain_lora_of_this_model_changes_nothing(learner, make_learner, written, damage, domain):
+def test_an_adapter_that_is_no_plain_lora_of_this_model_changes_nothing(learner, written, damage, domain):
+    """`domain` has an adapter already, or has none yet."""
     learner.learn(document(1), domain="sea")
     before = learner.digest, learner.log(), logits(learner, "sea"), logits(learner, "none")
     (DAMAGES.get(damage) or SLIPS[damage][0])(written)
@@ -322,8 +343,6 @@ def test_an_adapter_that_is_no_plain_lora_of_this_model_changes_nothing(learner,
     assert not (written.parent / "executed").exists()
     assert (learner.digest, learner.log()) == before[:2] and list(learner.reader.domains) == ["sea"]
     assert torch.equal(logits(learner, "sea"), before[2]) and torch.equal(logits(learner, "none"), before[3])
-    fresh = make_learner()
-    assert learner.learn(document(2), domain=domain).digest_after == fresh.learn(document(3), domain=domain).digest_before
-    fresh.undo()
+    learner.learn(document(2), domain=domain)
     learner.undo()
-    assert fresh.digest == learner.digest == before[0]
+    assert learner.digest == before[0] and torch.equal(logits(learner, "sea"), before[2])

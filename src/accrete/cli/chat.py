@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from accrete.learner import Learner
+    from accrete.settings import Settings
 
 HELP = """/learn PATH...   learn documents      /undo         take the last lesson back
 /log             the lessons          /domain NAME  answer from one domain (no NAME: wherever it fits)
@@ -34,7 +35,8 @@ def chat(
     if session.json:
         raise UsageError("chat is for people; `accrete ask --json` answers machines.")
     learner = session.learner()
-    talk = Chat(learner, Console(highlight=False), domain, max_new_tokens)
+    settings = session.settings(domain=domain).settings
+    talk = Chat(learner, Console(highlight=False), domain, max_new_tokens, settings)
     if sys.stdin.isatty():
         print(f"{learner.lm.name}, {learner.method_name}, {len(learner.domains())} domains. /help says what there is.")
     for line in _lines():
@@ -64,8 +66,11 @@ def _lines() -> Iterator[str]:
 class Chat:
     """One conversation: takes a line, and says whether to go on."""
 
-    def __init__(self, learner: "Learner", console: "Console", domain: str | None, max_new_tokens: int):
+    def __init__(
+        self, learner: "Learner", console: "Console", domain: str | None, max_new_tokens: int, settings: "Settings"
+    ):
         self.learner, self.console, self.domain, self.max_new_tokens = learner, console, domain, max_new_tokens
+        self.settings = settings
 
     def take(self, line: str) -> bool:
         """Answer a question, or do what a line that begins with "/" says."""
@@ -95,12 +100,12 @@ class Chat:
             raise UsageError(f"/learn: {error}.") from None
         if not named:
             raise UsageError("/learn wants the path of a document.")
-        desk = Desk()
+        desk = Desk(self.settings.clean)
         for path in documents_in(named):
             ticker = self.learner.progress = Ticker(path.name)
             try:
                 document, left_out = desk.read(path)
-                commit = self.learner.learn(document, domain=self.domain or "default", left_out=left_out)
+                commit = self.learner.learn(document, domain=self.domain or self.settings.domain, left_out=left_out)
             finally:
                 ticker.done()
             print_lesson(self.console, commit)

@@ -45,7 +45,8 @@ class Options(Config):
     ewc_every: int = Field(4, ge=1)  # lessons of a domain from one consolidation to the next
     ewc_examples: int = Field(32, ge=1)  # of the domain, and as many general ones
     enough: float = Field(0.02, ge=0)  # nats per target of the new items at which a lesson may end
-    min_epochs: int = Field(15, ge=1)  # over study items: ending early is cheap and costs the earlier lessons
+    min_epochs: int = Field(15, ge=1)  # over study items: ending early is cheap and costs the earlier lessons,
+    min_steps: int = Field(100, ge=1)  # but after so many steps a large lesson may end
     max_epochs: int = Field(80, ge=1)
     max_steps: int = Field(2_000, ge=1)
     text_epochs: int = Field(8, ge=1)  # over a text, which rarely gets to `enough`
@@ -109,7 +110,7 @@ class LoraReplayEwc(Method):
                 steps += 1
                 if steps == c.max_steps:
                     return
-            if epoch >= least and steps - checked >= 4:  # measuring costs a third of an epoch
+            if (epoch >= least or steps >= c.min_steps) and steps - checked >= 4:  # measuring costs a third of an epoch
                 checked = steps
                 if self.lm.mean_loss(new) < c.enough:
                     return
