@@ -45,7 +45,6 @@ SHAPES = {
     "qwen2.5-0.5b": (896, 4_864, 24, 14, 2),
     "qwen2.5-1.5b": (1_536, 8_960, 28, 12, 2),
 }
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ru_maxrss
 
 
 # --- the model, the method and the lesson ------------------------------------------------------------------------------
@@ -301,10 +300,18 @@ def alone(name: str, loop: str, rows: str, options: argparse.Namespace) -> dict[
             method.learn(lesson, lambda step, loss: None)
     else:
         plain_loop(PLAIN[name](lm.model, config), json.loads(Path(rows).read_text()), [], config, lm.pad)
-    peak = {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 2**20)}
+    peak = {"peak_mb": peak_mb()}
     if lm.device.type == "cuda":
         peak["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)
     return peak
+
+
+def peak_mb() -> int:
+    """The most memory that this process held. Linux hands ru_maxrss on from the process that started this one."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == "darwin" else 1024)
 
 
 # --- telling -----------------------------------------------------------------------------------------------------------
@@ -345,13 +352,17 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--items", type=int, default=48, help="study items of the lesson")
-    parser.add_argument("--steps", type=int, default=36)
+    parser.add_argument("--steps", type=int, help="36; with --quick 4")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     parser.add_argument("--quick", action="store_true", help="six items, one round: does it run at all?")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    known = {key for name in base.names() for key in base.find(name).Config.model_fields}
+    if unknown := [text for text in options.set if text.partition("=")[0] not in known]:
+        parser.error(f"no method has an option {unknown[0]}")
+    options.steps = options.steps or (4 if options.quick else 36)
     if options.quick:
         options.items, options.rounds = 6, 1
     if options.alone:

@@ -94,9 +94,9 @@ _UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ru_maxrs
 def claims(found: dict[str, Any]) -> dict[str, bool | None]:
     """Which of the reference's three claims hold for what was measured; None where there is nothing to hold it against."""
     lost = [
-        found[f"{split}_before"] - found[f"{split}_after"]
+        1 - found[f"{split}_after"] / found[f"{split}_before"]
         for split in ("kept", "scored")
-        if found[f"{split}_before"] is not None
+        if found[f"{split}_before"]
     ]
     return {
         "seconds": found["seconds_learning"] < CLAIM_SECONDS,
@@ -108,6 +108,8 @@ def claims(found: dict[str, Any]) -> dict[str, bool | None]:
 def said(stage: str, step: int, loss: float) -> None:
     if sys.stderr.isatty():
         print(f"\r{stage} {step} {loss:.3f}   ", end="", file=sys.stderr, flush=True)
+    elif step % 50 == 0:
+        print(f"{time.process_time():.0f} s of processor: {stage} {step} {loss:.3f}", file=sys.stderr, flush=True)
 
 
 def table(found: dict[str, Any]) -> str:

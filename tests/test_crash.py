@@ -1,7 +1,11 @@
-"""kill -9 at any moment of `learn` and `undo`: the last commit opens, its state is exact, and learning goes on."""
+"""kill -9 at any moment of `learn`, `undo` and `save`: the last commit opens, its state is exact, and learning goes on.
+
+ACCRETE_KILLS and ACCRETE_KILL_SEED set how many kills the slow lane deals and at which moments.
+"""
 
 import itertools
 import json
+import os
 import random
 import signal
 import subprocess
@@ -11,8 +15,13 @@ import time
 import pytest
 
 from accrete import Document, Example, Learner
+from accrete.store import checkpoint
 
 CONFIG = {"max_steps": 2, "batch_size": 2, "kl_batch": 2}
+
+METHODS = ("lora_replay_ewc", "full_finetune")
+KILLS = int(os.environ.get("ACCRETE_KILLS", "200"))
+SEED = int(os.environ.get("ACCRETE_KILL_SEED", "0"))
 
 # Learns documents from FIRST on, one after the other, undoing every third; with a POINT it kills itself there, when that
 # function is called for the N-th time, before or after doing its work. Forked from a process that has loaded torch.
@@ -68,13 +77,32 @@ def main(model, home, first, config, point, call, after):
         if number % 3 == 0:
             learner.undo()
 
-import accrete.learner, torch
+def live(model, home, first, config, method, seed):
+    "Learns, undoes and saves as the seed has it, a few lessons deep at most, saying each time what it did."
+    import random
+    draw = random.Random(seed)
+    learner = Learner(model, method=method, home=home, config=config, max_forgetting=1.0)
+    for number in range(first, first + 1000):
+        depth, luck = len(learner._active()), draw.random()
+        if depth and luck < 0.1 * depth:
+            print("did", "undo", learner.undo().id, flush=True)
+        elif luck > 0.8:
+            name = draw.choice(["a", "b", "c"])
+            learner.save_checkpoint(learner.home / "checkpoints" / f"{method}-{name}")
+            print("did", "save", learner.digest, flush=True)
+        else:
+            item = Example(f"What is thing {number}?", f"Value {number}.")
+            commit = learner.learn(Document(f"d{number}", items=(item,)), domain=draw.choice(["one", "two"]))
+            print("did", "learn", commit.id, flush=True)
+
+import accrete.learner, accrete.methods.lora_replay_ewc, accrete.methods.full_finetune, torch
 torch.set_num_threads(1)
 print("ready", flush=True)
 for line in sys.stdin:  # each line one child: its arguments
     child = os.fork()
     if not child:
-        main(*json.loads(line))
+        program, *arguments = json.loads(line)
+        {"main": main, "live": live}[program](*arguments)
         os._exit(0)
     print("child", child, flush=True)
     _, status = os.waitpid(child, 0)
@@ -93,10 +121,18 @@ class Nursery:
 
     def run(self, model, home, first, point="", call=0, after=False, kill_after=None):
         """Let a child learn until it dies, by its own hand or `kill_after` seconds; returns the lessons it announced."""
-        arguments = [str(model), str(home), first, CONFIG, point, call, after]
-        self.process.stdin.write(json.dumps(arguments) + "\n")
+        said = self._until_it_dies(["main", str(model), str(home), first, CONFIG, point, call, after], kill_after)
+        return [int(line) for line in said if line.isdigit()]
+
+    def live(self, model, home, first, method, seed, kill_after):
+        """Let a child learn, undo and save until it is killed; returns (what, id or digest) of all it announced."""
+        said = self._until_it_dies(["live", str(model), str(home), first, CONFIG, method, seed], kill_after)
+        return [tuple(line.split()[1:]) for line in said if line.startswith("did ")]
+
+    def _until_it_dies(self, command, kill_after):
+        self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
-        lessons = []
+        said = []
         for line in self.process.stdout:
             word, *rest = line.split()
             if word == "child" and kill_after is not None:
@@ -104,9 +140,9 @@ class Nursery:
                 subprocess.run(["kill", "-9", rest[0]], check=True)
             elif word == "ended":
                 assert int(rest[0]) == -signal.SIGKILL
-                return lessons
-            elif word.isdigit():
-                lessons.append(int(word))
+                return said
+            else:
+                said.append(line.strip())
         raise AssertionError("the nursery died")
 
     def close(self):
@@ -170,14 +206,76 @@ def test_a_kill_at_a_random_moment(nursery, model_directory, home, kill_after):
     assert_sound(model_directory, home, announced)
 
 
+class Chronicle:
+    """What one method is known to have done in a home, as far as it was announced."""
+
+    def __init__(self, model, home, method):
+        self.model, self.home, self.method = model, home, method
+        self.birth = self.learner().digest
+        self.commits, self.saved = {}, {}  # id -> Commit as last seen; name -> digest
+
+    def learner(self):
+        options = {"home": self.home, "config": CONFIG, "max_forgetting": 1.0, "offline": True}
+        return Learner(str(self.model), method=self.method, **options)
+
+    def check(self, announced):
+        """A fresh learner stands at a committed state; what was announced holds, and at most one thing more was done."""
+        learner = self.learner()
+        commits = {commit.id: commit for commit in learner.log()}
+        active = [commit for commit in commits.values() if commit.undone is None]
+        assert learner.digest == (active[-1].digest_after if active else self.birth)
+        assert [commit.number for commit in active] == list(range(1, len(active) + 1))
+        before = [(None, self.birth), *((commit.id, commit.digest_after) for commit in active)]
+        assert [(commit.parent, commit.digest_before) for commit in active] == before[:-1]
+        for name, known in self.commits.items():
+            assert commits[name].digest_after == known.digest_after and (commits[name].undone or not known.undone)
+        learned, undone = ({name for what, name in announced if what == kind} for kind in ("learn", "undo"))
+        new = commits.keys() - self.commits.keys()
+        newly_undone = {c.id for c in commits.values() if c.undone} - {c.id for c in self.commits.values() if c.undone}
+        assert learned <= new and undone <= newly_undone
+        assert len(new - learned) + len(newly_undone - undone) <= 1, "more was done than the one thing in hand"
+        self.commits = commits
+        self._check_checkpoints({self.birth} | {commit.digest_after for commit in commits.values()}, learner.base)
+        return learner
+
+    def _check_checkpoints(self, committed, base):
+        for name in [f"{self.method}-{letter}" for letter in "abc"]:
+            place = self.home / "checkpoints" / name
+            if name in self.saved or place.exists():
+                _, manifest = checkpoint.load_checkpoint(
+                    checkpoint.find(self.home, name), base=base, method=self.method
+                )
+                assert manifest["digest"] in committed
+                self.saved[name] = manifest["digest"]
+
+    def end(self):
+        """Learning, loading and undoing go on down to birth, and nothing is left over."""
+        learner = self.learner()
+        commit = learner.learn(Document("after the crash", items=(Example("What is after?", "All."),)))
+        for name in self.saved:
+            assert learner.load_checkpoint(self.home / "checkpoints" / name).digest_after == self.saved[name]
+        assert commit.number >= 1
+        while any(commit.undone is None for commit in learner.log()):
+            learner.undo()
+        assert learner.digest == self.birth
+
+
 @pytest.mark.slow
 def test_many_kills_in_one_home(nursery, model_directory, home):
-    """The home lives through all of them, each child going on where the last was killed."""
-    draw, number = random.Random(0), 1
-    for _ in range(25):
-        announced = nursery.run(model_directory, home, number, kill_after=draw.uniform(0.05, 2.0))
-        assert_sound(model_directory, home, announced)
-        number += len(announced) + 1
+    """One home lives through all of them, two methods in turn, each process going on where the last was killed."""
+    draw, number, done = random.Random(SEED), 1, 0
+    chronicles = {method: Chronicle(model_directory, home, method) for method in METHODS}
+    for kill in range(KILLS):
+        method = METHODS[kill % 2]
+        announced = nursery.live(model_directory, home, number, method, draw.random(), draw.uniform(0.05, 2.0))
+        number, done = number + len(announced) + 1, done + len(announced)
+        for name, chronicle in chronicles.items():
+            chronicle.check(announced if name == method else [])
+    print(f"{KILLS} kills (seed {SEED}), {done} lessons, undos and saves announced")
+    assert done > KILLS, "the processes died before they did anything"
+    for chronicle in chronicles.values():
+        chronicle.end()
+    assert list((home / "packs").iterdir()) == [], "something is left over"
 
 
 @pytest.mark.slow

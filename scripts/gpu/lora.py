@@ -94,7 +94,7 @@ def run(options: argparse.Namespace, config: dict[str, Any], items: int, folder:
         "dtype": options.dtype,
         "device": torch.cuda.get_device_name() if lm.device.type == "cuda" else "cpu",
         "lessons": lessons,
-        "adapter_parameters": {row["domain"]: row.get("parameters") for row in learner.domains()},
+        "adapter_parameters": dict(learner.reader.domains or {}),
         "home_mb": round(learner.status()["bytes"] / 1e6, 1),
         "peft_apart": apart,
         "checks": checks,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import math
 import time as clock
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from typing import Any
 from accrete.config import build
 from accrete.data.chunks import chunks
 from accrete.data.documents import read_document
-from accrete.data.quality import LeftOut
+from accrete.data.quality import LeftOut, told
 from accrete.data.study import study_sequences
 from accrete.errors import DocumentError, ForgettingError, HistoryError, LessonError, UsageError
 from accrete.files import check_plain_name
@@ -115,7 +114,7 @@ class Learner:
                     asked = {"probes_before": now, "probes_after": now, "probes": len(probes)}
                     return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
             lesson = Lesson(document, self._chunks(document), document.items, domain=domain, importance=importance)
-            notes = {"left_out": dict(Counter(piece.reason for piece in left_out))} if left_out else {}
+            notes = {"left_out": told(left_out)} if left_out else {}
             try:
                 return self._learn(lesson, probes, active, notes)
             except BaseException:

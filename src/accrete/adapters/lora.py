@@ -9,6 +9,7 @@ the linear layers stood and hand through to them when no adapter is there.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +46,7 @@ class LoraAdapters:
     def open(self, domain: str) -> dict[str, nn.Parameter]:
         """The trainable parameters of a domain, by name; an adapter that is not there is made. It becomes the active one."""
         if domain not in self.configs:
-            self._install(domain, self._fresh)
+            self._install(domain, copy.deepcopy(self._fresh))
             for name, parameter in self._parameters(domain).items():
                 if ".lora_A." in name:  # drawn again from our own generator, so that a lesson can be repeated
                     bound = math.sqrt(1 / parameter.shape[1])  # Kaiming uniform with a = sqrt(5), as PEFT draws it

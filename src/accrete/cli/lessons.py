@@ -14,6 +14,8 @@ import typer
 from accrete.cli.session import Session, Ticker, verb
 from accrete.errors import DocumentError, LessonError
 
+SHOWN = 4  # pieces that were left out
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -276,7 +278,12 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
             table.add_row(name, "-", "-", "not measured: this model brings no guard questions")
     console.print(table)
     if m.get("left_out"):
-        console.print("left out: " + ", ".join(f"{n} x {reason}" for reason, n in m["left_out"].items()), markup=False)
+        counts, first = m["left_out"]["counts"], m["left_out"]["first"]
+        console.print("left out: " + ", ".join(f"{n} {kind}" for kind, n in counts.items()), markup=False)
+        for piece in first[:SHOWN]:
+            console.print(f"   {piece['reason']}: {piece['begins']}", markup=False, overflow="ellipsis", no_wrap=True)
+        if (more := sum(counts.values()) - SHOWN) > 0:
+            console.print(f"   and {more} more (--json, --keep-all)", markup=False)
     if m.get("stopped_at_limit"):
         console.print(
             "the lesson ended at its step limit before its loss fell to the mark; --set max_steps=N gives it more"

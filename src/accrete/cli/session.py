@@ -182,6 +182,8 @@ def one_sentence(as_json: bool) -> Iterator[None]:
     """Print what went wrong as one sentence and leave with its exit code; ACCRETE_DEBUG=1 lets tracebacks through."""
     try:
         yield
+    except typer.Exit:
+        raise
     except AccreteError as error:
         _fail(str(error), error.exit_code, as_json)
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ import functools
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,6 +123,13 @@ def _counted(left_out: list[LeftOut]) -> str:
     """'2 × near-duplicate, 1 × boilerplate'"""
     counts = Counter(re.sub(r" of .*", "", one.reason, flags=re.DOTALL) for one in left_out)
     return ", ".join(f"{count} × {reason}" for reason, count in counts.most_common())
+
+
+def told(left_out: Sequence[LeftOut], most: int = 20) -> dict[str, Any]:
+    """What was left out, in a form that can be kept: how many pieces of each kind, and how the first of them begin."""
+    kinds = Counter(re.split(r" of | \(", one.reason)[0] for one in left_out)
+    first = [{"reason": one.reason, "begins": " ".join(one.text[:200].split())[:80]} for one in left_out[:most]]
+    return {"counts": dict(kinds), "first": first}
 
 
 # --- paragraphs -----------------------------------------------------------------------------------------------------
