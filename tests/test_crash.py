@@ -1,6 +1,6 @@
 """kill -9 at any moment of `learn`, `undo` and `save`: the last commit opens, its state is exact, and learning goes on.
 
-ACCRETE_KILLS and ACCRETE_KILL_SEED set how many kills the slow lane deals and at which moments.
+CRASH_KILLS and CRASH_SEED (no ACCRETE_ names: those are settings) set how many kills the slow lane deals and at which moments.
 """
 
 import itertools
@@ -15,13 +15,14 @@ import time
 import pytest
 
 from accrete import Document, Example, Learner
+from accrete.methods import base
 from accrete.store import checkpoint
 
 CONFIG = {"max_steps": 2, "batch_size": 2, "kl_batch": 2}
 
 METHODS = ("lora_replay_ewc", "full_finetune")
-KILLS = int(os.environ.get("ACCRETE_KILLS", "200"))
-SEED = int(os.environ.get("ACCRETE_KILL_SEED", "0"))
+KILLS = int(os.environ.get("CRASH_KILLS", "200"))
+SEED = int(os.environ.get("CRASH_SEED", "0"))
 
 # Learns documents from FIRST on, one after the other, undoing every third; with a POINT it kills itself there, when that
 # function is called for the N-th time, before or after doing its work. Forked from a process that has loaded torch.
@@ -110,6 +111,11 @@ for line in sys.stdin:  # each line one child: its arguments
 """
 
 
+def short(method):
+    """Of the options that make a lesson short those that the method has."""
+    return {key: value for key, value in CONFIG.items() if key in base.find(method).Config.model_fields}
+
+
 class Nursery:
     """One process that has loaded torch, and forks children that learn and are killed."""
 
@@ -126,7 +132,7 @@ class Nursery:
 
     def live(self, model, home, first, method, seed, kill_after):
         """Let a child learn, undo and save until it is killed; returns (what, id or digest) of all it announced."""
-        said = self._until_it_dies(["live", str(model), str(home), first, CONFIG, method, seed], kill_after)
+        said = self._until_it_dies(["live", str(model), str(home), first, short(method), method, seed], kill_after)
         return [tuple(line.split()[1:]) for line in said if line.startswith("did ")]
 
     def _until_it_dies(self, command, kill_after):
@@ -215,7 +221,7 @@ class Chronicle:
         self.commits, self.saved = {}, {}  # id -> Commit as last seen; name -> digest
 
     def learner(self):
-        options = {"home": self.home, "config": CONFIG, "max_forgetting": 1.0, "offline": True}
+        options = {"home": self.home, "config": short(self.method), "max_forgetting": 1.0, "offline": True}
         return Learner(str(self.model), method=self.method, **options)
 
     def check(self, announced):
@@ -267,7 +273,7 @@ def test_many_kills_in_one_home(nursery, model_directory, home):
     chronicles = {method: Chronicle(model_directory, home, method) for method in METHODS}
     for kill in range(KILLS):
         method = METHODS[kill % 2]
-        announced = nursery.live(model_directory, home, number, method, draw.random(), draw.uniform(0.05, 2.0))
+        announced = nursery.live(model_directory, home, number, method, draw.random(), draw.uniform(0.05, 1.6))
         number, done = number + len(announced) + 1, done + len(announced)
         for name, chronicle in chronicles.items():
             chronicle.check(announced if name == method else [])

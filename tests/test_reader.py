@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import tiny_lm
 
-from accrete import Document, Example, Learner, Probe, Query
+from accrete import Document, Example, Learner, Probe, Query, reader
 from accrete.data.study import study_sequences
 from accrete.errors import UsageError
 from accrete.lm import decode
@@ -24,6 +24,12 @@ def document(number: int) -> Document:
 
 def make(home, method="lora_replay_ewc", lm=None) -> Learner:
     return Learner(lm or tiny_lm(layers=1), method=method, home=home, config=SHORT, max_forgetting=1.0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Guard questions are answered in a few tokens."""
+    monkeypatch.setattr(reader, "SENTINEL_TOKENS", 4)
 
 
 @pytest.fixture
@@ -59,7 +65,11 @@ def test_grades_and_what_is_kept_are_read_from_the_domain_named(learner, monkeyp
     monkeypatch.setattr(decode, "answer", answer)
     probes = [Probe("Which?", ("sea",)), Probe("Which one?", ("sea", "ocean"))]
     assert [learner.grade(probes, domain=domain) for domain in ("sea", "land", "never")] == [1.0, 0.0, 0.0]
-    learner.lm.sentinels = (("Which?", ("land",), "guard"), ("And which?", ("None",), "guard"), ("?", ("sea",), "scored"))
+    learner.lm.sentinels = (
+        ("Which?", ("land",), "guard"),
+        ("And which?", ("None",), "guard"),
+        ("?", ("sea",), "scored"),
+    )
     assert [learner.kept(domain) for domain in ("land", "sea", "never")] == [0.5, 0.0, 0.5]
     assert [learner.kept(domain, "scored") for domain in ("land", "sea")] == [0.0, 1.0]
     assert learner.kept("sea", "no such split") is None

@@ -4,6 +4,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 PYTHON=${PYTHON:-python3}
 RESULTS=${RESULTS:-runs/gpu}              # a step whose file is here already is not run again
+WHEELS=${WHEELS:-runs/gpu/wheels}           # what wheels.sh fetched for a machine that reaches no index
 STOP_AFTER=${STOP_AFTER:-540}             # seconds: after that no step is begun, and a step is stopped
 EXTRA=${EXTRA:-}                          # more arguments for every step, e.g. EXTRA="--quick --device cpu"
 export PYTHONPATH="src:benchmarks${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
@@ -17,8 +18,8 @@ print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name) is None]
 
 if [ -n "$(missing)" ]; then
     site=$(mktemp -d)
-    if compgen -G ".whl/*.whl" >/dev/null; then   # carried, see README.md
-        "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --target "$site" .whl/*.whl
+    if compgen -G "$WHEELS/*.whl" >/dev/null; then   # carried, see README.md
+        "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --target "$site" "$WHEELS"/*.whl
     else
         "$PYTHON" -m pip install -q --no-compile --target "$site" "pydantic>=2" "datasketch>=2" "PyYAML>=6"
     fi

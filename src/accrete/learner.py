@@ -152,6 +152,7 @@ class Learner:
             "probes": len(probes),
             "steps": report.steps,
             **report.details,
+            "reported": list(report.details),  # by the method, beyond what all report
             **notes,
         }
         metrics["seconds"] = round(clock.monotonic() - started, 3)

@@ -42,7 +42,7 @@ def test_a_tie_goes_to_the_present_domain_or_the_first() -> None:
 
 
 def test_a_rarer_word_counts_more() -> None:
-    """"nine" is in two of three domains, "bread" in one."""
+    """Two of three domains have "nine", one has "bread"."""
     assert Topics(TEXTS).closest("nine bread", "sea") == "food"
 
 

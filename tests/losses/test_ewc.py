@@ -171,7 +171,9 @@ def test_what_was_never_consolidated_is_free() -> None:
     assert float(anchor.penalty().detach()) == pytest.approx(alone, rel=1e-9)
     anchor.forget(["a", "never known"])
     anchor.guard(parameters)
-    assert float(anchor.penalty().detach()) == pytest.approx(1.5 * float((anchor.fisher["b"] * direction["b"] ** 2).sum()))
+    assert float(anchor.penalty().detach()) == pytest.approx(
+        1.5 * float((anchor.fisher["b"] * direction["b"] ** 2).sum())
+    )
 
 
 def test_as_a_loss_it_is_the_penalty(lm) -> None:
@@ -199,7 +201,9 @@ def test_state_comes_back(lm, parameters) -> None:
             parameter += 0.3
     assert float(again.penalty().detach()) == float(anchor.penalty().detach()) > 0
     state[next(iter(state))].zero_()
-    assert float(again.penalty().detach()) == float(anchor.penalty().detach()), "it shares no tensor with what it was loaded from"
+    assert float(again.penalty().detach()) == float(anchor.penalty().detach()), (
+        "it shares no tensor with what it was loaded from"
+    )
     again.load_state_dict({})
     again.guard(parameters)
     assert float(again.penalty().detach()) == 0 and again.state_dict() == {}

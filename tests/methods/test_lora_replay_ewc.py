@@ -11,12 +11,18 @@ import torch
 from conftest import tiny_lm
 from safetensors.torch import load_file, save_file
 
-from accrete import Document, Example, Learner, Query
+from accrete import Document, Example, Learner, Query, reader
 from accrete.errors import AccreteError, HistoryError
 from accrete.lm.batch import Sequence, collate
 
 METHOD = "lora_replay_ewc"
-SHORT = {"max_steps": 3, "batch_size": 4}
+SHORT = {"max_steps": 2, "batch_size": 4}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Guard questions are answered in a few tokens."""
+    monkeypatch.setattr(reader, "SENTINEL_TOKENS", 4)
 
 
 @pytest.fixture
@@ -67,7 +73,10 @@ def test_teaching_one_domain_leaves_the_others_bit_for_bit(learner):
     assert again == answers
     assert not torch.equal(logits(learner, "seaside"), said) and torch.equal(logits(learner, "none"), base)
     rows = learner.domains()
-    assert [(r["domain"], r["lessons"], r["last"]) for r in rows] == [("sea", 1, "d1.jsonl"), ("seaside", 1, "d2.jsonl")]
+    assert [(r["domain"], r["lessons"], r["last"]) for r in rows] == [
+        ("sea", 1, "d1.jsonl"),
+        ("seaside", 1, "d2.jsonl"),
+    ]
     assert all(row["parameters"] > 1000 for row in rows)
 
 
@@ -93,7 +102,9 @@ def test_a_lesson_sees_the_replay_of_its_own_domain_alone(learner, monkeypatch):
     asked = []
     sample = type(learner.method.replay).sample
     monkeypatch.setattr(
-        type(learner.method.replay), "sample", lambda self, n, domain=None: asked.append((n, domain)) or sample(self, n, domain)
+        type(learner.method.replay),
+        "sample",
+        lambda self, n, domain=None: asked.append((n, domain)) or sample(self, n, domain),
     )
     learner.learn(document(1), domain="sea")
     assert all(count == 0 for count, _ in asked)
@@ -123,7 +134,9 @@ def test_a_question_goes_to_the_domain_of_its_words(learner, monkeypatch):
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="_topics is kept by the number of lessons only: undo and learn again, and it is old")
+@pytest.mark.xfail(
+    strict=True, reason="_topics is kept by the number of lessons only: undo and learn again, and it is old"
+)
 def test_the_choice_follows_an_undo(learner):
     """Two documents learned into the wrong domains, taken back, and learned into the right ones."""
     learner.learn(document(1, "lighthouse"), domain="law")
@@ -164,12 +177,14 @@ def test_it_consolidates_every_few_lessons_of_a_domain_by_itself(make_learner):
 def test_the_penalty_holds_the_adapter_near_its_anchor(make_learner, tmp_path):
     moved = []
     for weight in (0.0, 1e6):
-        learner = make_learner(home=tmp_path / str(weight), ewc_every=1, ewc_examples=2, ewc_weight=weight, max_steps=6)
+        learner = make_learner(home=tmp_path / str(weight), ewc_every=1, ewc_examples=2, ewc_weight=weight, max_steps=5)
         learner.learn(document(1))
         fisher, anchor = tensors(learner, "anchor", "fisher/"), tensors(learner, "anchor", "anchor/")
         learner.learn(document(2))
         now = learner.method.adapter.open("default")
-        moved.append(sum(float((f * (now[k[7:]].detach() - anchor[f"anchor/{k[7:]}"]) ** 2).sum()) for k, f in fisher.items()))
+        moved.append(
+            sum(float((f * (now[k[7:]].detach() - anchor[f"anchor/{k[7:]}"]) ** 2).sum()) for k, f in fisher.items())
+        )
     assert moved[1] < 0.7 * moved[0]
 
 
@@ -189,6 +204,22 @@ def source(tmp_path_factory) -> Path:
     learner.learn(document(7), domain="theirs")
     learner.method.save_adapter(["theirs"], folder / "adapter")
     return folder / "adapter"
+
+
+@pytest.fixture(scope="module")
+def taught_home(tmp_path_factory) -> Path:
+    home = tmp_path_factory.mktemp("taught") / "home"
+    Learner(tiny_lm(layers=1), method=METHOD, home=home, config=SHORT, max_forgetting=1.0).learn(
+        document(1), domain="sea"
+    )
+    return home
+
+
+@pytest.fixture
+def taught(taught_home, home, make_learner) -> Learner:
+    """A learner that was taught one lesson of the domain "sea"."""
+    shutil.copytree(taught_home, home)
+    return make_learner()
 
 
 @pytest.fixture
@@ -325,24 +356,33 @@ SLIPS = {
 }
 
 
-PLACES = [("sea", damage) for damage in DAMAGES] + [("new", damage) for damage in ("dora", "another rank", "cut", "empty")]
+PLACES = [("sea", damage) for damage in DAMAGES] + [
+    ("new", damage) for damage in ("dora", "another rank", "cut", "empty")
+]
 
 
 @pytest.mark.parametrize(
     ("domain", "damage"),
     [*PLACES, *(pytest.param("new", damage, marks=wrong(reason)) for damage, (_, reason) in SLIPS.items())],
 )
-def test_an_adapter_that_is_no_plain_lora_of_this_model_changes_nothing(learner, written, damage, domain):
+def test_an_adapter_that_is_no_plain_lora_of_this_model_changes_nothing(taught, written, damage, domain):
     """`domain` has an adapter already, or has none yet."""
-    learner.learn(document(1), domain="sea")
-    before = learner.digest, learner.log(), logits(learner, "sea"), logits(learner, "none")
+    before = taught.digest, taught.log(), logits(taught, "sea"), logits(taught, "none")
     (DAMAGES.get(damage) or SLIPS[damage][0])(written)
     with pytest.raises(HistoryError) as caught:
-        learner.load_adapter(written, domain)
+        taught.load_adapter(written, domain)
     assert "\n" not in str(caught.value) and str(written) in str(caught.value) and len(str(caught.value)) < 600
     assert not (written.parent / "executed").exists()
-    assert (learner.digest, learner.log()) == before[:2] and list(learner.reader.domains) == ["sea"]
-    assert torch.equal(logits(learner, "sea"), before[2]) and torch.equal(logits(learner, "none"), before[3])
-    learner.learn(document(2), domain=domain)
-    learner.undo()
-    assert learner.digest == before[0] and torch.equal(logits(learner, "sea"), before[2])
+    assert (taught.digest, taught.log()) == before[:2] and list(taught.reader.domains) == ["sea"]
+    assert torch.equal(logits(taught, "sea"), before[2]) and torch.equal(logits(taught, "none"), before[3])
+
+
+@pytest.mark.parametrize("domain", ["sea", "new"])
+def test_after_a_refused_adapter_learning_goes_on(taught, written, domain):
+    before, said = taught.digest, logits(taught, "sea")
+    config(r=9)(written)
+    with pytest.raises(HistoryError):
+        taught.load_adapter(written, domain)
+    assert taught.learn(document(2), domain=domain).digest_before == before
+    taught.undo()
+    assert taught.digest == before and torch.equal(logits(taught, "sea"), said)

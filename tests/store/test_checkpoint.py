@@ -198,7 +198,24 @@ def test_a_newer_checkpoint_says_so(saved, schema):
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
-NAMES = ["", ".", "..", "../x", "a/b", "/absolute", "a.b", "x" * 65, "x" * 5000, "naïve", "東京", "-x", "_x", "a b", "a\0b", "~"]
+NAMES = [
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "/absolute",
+    "a.b",
+    "x" * 65,
+    "x" * 5000,
+    "naïve",
+    "東京",
+    "-x",
+    "_x",
+    "a b",
+    "a\0b",
+    "~",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -261,8 +278,10 @@ def test_the_list_is_newest_first_with_sizes(tmp_path):
     assert [row["name"] for row in rows] == ["new", "middle", "old"]
     row = rows[0]
     assert (row["method"], row["model"], row["lessons"], row["kept"]) == ("method0", "a model", 0, 0.5)
-    assert row["bytes"] == size(named(tmp_path, "new")) == sum(
-        path.stat().st_size for path in named(tmp_path, "new").iterdir()
+    assert (
+        row["bytes"]
+        == size(named(tmp_path, "new"))
+        == sum(path.stat().st_size for path in named(tmp_path, "new").iterdir())
     )
     assert row["bytes"] > sum(tensor.nbytes for tensor in state()["adapter"].values())
 

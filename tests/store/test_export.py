@@ -11,7 +11,7 @@ from conftest import FAMILIES, tiny_lm
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from accrete import Document, Example, Learner
+from accrete import Document, Example, Learner, reader
 from accrete.errors import HistoryError, HomeError, UsageError
 from accrete.lm.batch import Sequence, collate
 from accrete.lm.load import load
@@ -20,13 +20,19 @@ from accrete.store.export import export
 METHODS = ["full_finetune", "lora_replay_ewc"]
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Guard questions are answered in a few tokens."""
+    monkeypatch.setattr(reader, "SENTINEL_TOKENS", 4)
+
+
 def document(number: int) -> Document:
     items = tuple(Example(f"What is part {i} of thing {number}?", f"Value {number}{i}.") for i in range(4))
     return Document(f"d{number}", items=items)
 
 
 def taught(home, method="lora_replay_ewc", family="qwen2", domains=("sea",), **overrides) -> Learner:
-    config = {"max_steps": 4, "batch_size": 4}
+    config = {"max_steps": 2, "batch_size": 4}
     learner = Learner(
         tiny_lm(family, layers=1, **overrides), method=method, home=home, config=config, max_forgetting=1.0
     )
@@ -44,8 +50,9 @@ def write(learner, directory: Path, form="hf", domains=("sea",)) -> Path:
     return export(learner.lm, learner.method, directory, form, list(domains))
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("method", "family"), [("full_finetune", "qwen2"), *(("lora_replay_ewc", family) for family in FAMILIES)]
+)
 def test_an_exported_model_loads_anywhere_and_says_the_same(home, tmp_path, method, family):
     learner = taught(home, method, family)
     write(learner, tmp_path / "out")

@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -277,6 +277,8 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         elif name == "kept":
             table.add_row(name, "-", "-", "not measured: this model brings no guard questions")
     console.print(table)
+    if own := reported(m):
+        console.print(own, markup=False)
     if m.get("left_out"):
         counts, first = m["left_out"]["counts"], m["left_out"]["first"]
         console.print("left out: " + ", ".join(f"{n} {kind}" for kind, n in counts.items()), markup=False)
@@ -288,6 +290,13 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         console.print(
             "the lesson ended at its step limit before its loss fell to the mark; --set max_steps=N gives it more"
         )
+
+
+def reported(metrics: Mapping[str, Any]) -> str:
+    """What the method measured of itself, as "ewc penalty 0.013, replay diversity 0.42"."""
+    own = {key: metrics[key] for key in metrics.get("reported", [])}
+    numbers = {key: value for key, value in own.items() if isinstance(value, float)}
+    return ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in numbers.items())
 
 
 def figure(value: float | None) -> str:

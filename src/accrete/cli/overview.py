@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accrete.cli.lessons import figure, nothing_yet, plain_table
+from accrete.cli.lessons import figure, nothing_yet, plain_table, reported
 from accrete.cli.session import Session, Ticker, verb
 
 if TYPE_CHECKING:
@@ -110,8 +110,7 @@ def forgetting(
             )
         if worst := found["worst"]:
             console.print(f"dearest lesson: {worst['document']} ({worst['commit']}), {worst['cost']:.3f}", markup=False)
-        last = {key: found["last"].get(key) for key in ("ewc_penalty", "replay_diversity")}
-        told = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in last.items() if value is not None)
+        told = reported(found["last"])
         refused = f"refused lessons: {found['refused']} (max_forgetting {found['max_forgetting']:g})"
         console.print(f"{refused}; {told}" if told else refused)
 
