@@ -67,7 +67,7 @@ def main(model, home, first, config, point, call, after):
     if point == "sqlite":
         connect = sqlite3.connect
         sqlite3.connect = lambda *a, **o: connect(*a, factory=Dying, **o)
-    learner = Learner(model, home=home, config=config)
+    learner = Learner(model, method="full_finetune", home=home, config=config)
     if point == "sqlite":
         Dying.call, Dying.after = call, after
     elif point:
@@ -170,7 +170,7 @@ def document(number):
 
 def assert_sound(model, home, announced):
     """A fresh learner stands at the last commit, exactly; what was announced is there; learning and undo go on."""
-    learner = Learner(str(model), home=home, config=CONFIG, offline=True)
+    learner = Learner(str(model), method="full_finetune", home=home, config=CONFIG, offline=True)
     commits = learner.log()
     active = [commit for commit in commits if commit.undone is None]
     if active:

@@ -61,6 +61,8 @@ def replace_directory(path: Path, write: Callable[[Path], None]) -> None:
 
 def recover_directory(path: Path) -> None:
     """Finish what a crash inside `replace_directory` left undone."""
+    if not path.name:  # "", ".", "/"
+        return
     old = path.with_name(f"{path.name}.old")
     if not path.exists() and old.exists():
         os.rename(old, path)

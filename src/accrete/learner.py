@@ -22,17 +22,17 @@ from accrete.data.chunks import chunks
 from accrete.data.documents import read_document
 from accrete.data.quality import LeftOut, told
 from accrete.data.study import study_sequences
-from accrete.errors import DocumentError, ForgettingError, HistoryError, LessonError, UsageError
+from accrete.errors import DocumentError, HistoryError, UsageError
 from accrete.files import check_plain_name
 from accrete.lm.load import load
 from accrete.lm.model import LM
 from accrete.methods import DEFAULT as DEFAULT_METHOD
 from accrete.methods import base as method_base
 from accrete.reader import Reader
-from accrete.store import checkpoint, indicators
+from accrete.store import checkpoint, guard, indicators
 from accrete.store.home import check_home, check_room, default_home, writing
 from accrete.store.journal import Commit, Journal
-from accrete.store.sentinels import provide_sentinels
+from accrete.store.sentinels import provide_sentinels, read_sentinels
 from accrete.types import Answer, Document, Lesson, Passage, Probe, Query
 
 Progress = Callable[[str, int, float], None]
@@ -40,7 +40,6 @@ Progress = Callable[[str, int, float], None]
 ANSWER_TOKENS = 64
 MAX_FORGETTING = 0.05  # of the guard sentinels, in one lesson
 CHUNK_TOKENS = 200
-HARM = 0.1  # nats: a lesson after which its own material is this much harder was no lesson
 
 
 class Learner:
@@ -79,6 +78,7 @@ class Learner:
         self.journal, self.progress, self.max_forgetting = Journal(self.home), progress, max_forgetting
         self.method = kind(self.lm, self.config)
         self.reader = Reader(self.lm, self.method)
+        read_sentinels(self.lm, self.home)
         self._birth = copy.deepcopy(method_base.state_of(self.method))  # its tensors are the live ones
         self._head: str | None = None
         self._go_to(self._active())
@@ -166,20 +166,8 @@ class Learner:
         return chunks(document, CHUNK_TOKENS, lambda text: len(self.lm.tokenizer(text)["input_ids"]))
 
     def _refuse_harm(self, commit: Commit) -> None:
-        """The guard: raise when a lesson made its own material harder, or cost too much of what was known."""
-        m, error = commit.metrics, None
-        if not m["loss_after"] <= m["loss_before"] + HARM:
-            error = LessonError(
-                f"{commit.document} was not learned, and the lesson was taken back: its loss went from"
-                f" {m['loss_before']:.2f} to {m['loss_after']:.2f}. A lower rate may help."
-            )
-        elif m["kept_after"] is not None and m["kept_before"] - m["kept_after"] > self.max_forgetting + 1e-9:
-            error = ForgettingError(
-                f"{commit.document} was refused and taken back: of the guard questions answered, {m['kept_before']:.3f} before"
-                f" it and {m['kept_after']:.3f} after it, a loss above max_forgetting = {self.max_forgetting:g}."
-            )
-        if error:
-            refused = replace(commit, metrics=dict(m) | {"refused": str(error)})
+        if error := guard.harm(commit.document, commit.metrics, self.max_forgetting):
+            refused = replace(commit, metrics=dict(commit.metrics) | {"refused": str(error)})
             self.journal.refuse(self.base, self.lm.name, self.method_name, refused)
             raise error
 
@@ -354,7 +342,16 @@ class Learner:
         path = Path(path)
         state, manifest = checkpoint.load_checkpoint(path, base=self.base, method=self.method_name)
         sha256 = f"checkpoint {manifest['digest']}"
-        return self._take_up(f"checkpoint {path.name}", sha256, None, lambda: method_base.restore(self.method, state))
+
+        def change() -> None:
+            try:
+                method_base.restore(self.method, state)
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):  # forged together with its sums
+                raise HistoryError(f"The checkpoint {path} does not fit this model or method.") from None
+            if self.digest != manifest["digest"]:
+                raise HistoryError(f"The checkpoint {path} is damaged: it is not the state that its manifest names.")
+
+        return self._take_up(f"checkpoint {path.name}", sha256, None, change)
 
     def load_adapter(self, path: str | Path, domain: str = "default") -> Commit:
         """Take up an adapter that PEFT wrote as that of `domain`, in the same way; the one that was there is replaced."""

@@ -15,6 +15,15 @@ from accrete.scoring import SENTINEL_TOKENS, grade
 from accrete.types import Answer, Probe, Query
 
 
+def _first_line(pieces: Iterator[str]) -> Iterator[str]:
+    """Without a chat template a line break ends an answer, here as in `decode.readable`."""
+    for piece in pieces:
+        line, end, _ = piece.partition("\n")
+        yield line
+        if end:
+            return
+
+
 class Reader:
     """Answers, streams, grades and losses; a method with `condition` decides how each question is read."""
 
@@ -36,7 +45,8 @@ class Reader:
         self._check_domain(query.domain)
         (conditioning,) = self._conditionings([query])
         ids = prompt_ids(self.lm, query.question, decode.context_of(query, conditioning), reserve=max_new_tokens)
-        return decode.text_stream(self.lm, ids, max_new_tokens, conditionings=[conditioning])
+        pieces = decode.text_stream(self.lm, ids, max_new_tokens, conditionings=[conditioning])
+        return pieces if self.lm.tokenizer.chat_template else _first_line(pieces)
 
     def stream(self, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator[str]:
         """What comes after plain text, piece by piece; of a prompt too long for the model its end is read."""

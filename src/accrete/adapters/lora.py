@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from accrete.errors import HistoryError
+from accrete.errors import HistoryError, UsageError
 from accrete.lm.model import LM
 
 _PEFT_ROOT = "base_model.model."  # what a saved PEFT adapter writes before every name
@@ -46,7 +47,10 @@ class LoraAdapters:
     def open(self, domain: str) -> dict[str, nn.Parameter]:
         """The trainable parameters of a domain, by name; an adapter that is not there is made. It becomes the active one."""
         if domain not in self.configs:
-            self._install(domain, copy.deepcopy(self._fresh))
+            try:
+                self._install(domain, copy.deepcopy(self._fresh))
+            except ValueError as error:
+                raise UsageError(f"These layers cannot be adapted: {' '.join(str(error).split())[:200]}") from None
             for name, parameter in self._parameters(domain).items():
                 if ".lora_A." in name:  # drawn again from our own generator, so that a lesson can be repeated
                     bound = math.sqrt(1 / parameter.shape[1])  # Kaiming uniform with a = sqrt(5), as PEFT draws it
@@ -76,9 +80,7 @@ class LoraAdapters:
     def remove(self) -> None:
         """Give the model back as it was, its own layers in their places."""
         self.load_state_dict({})
-        for name, layer in self._layers():
-            parent, _, own = name.rpartition(".")
-            setattr(self.lm.model.get_submodule(parent), own, layer.get_base_layer())
+        self._unwrap()
         self.lm.model.requires_grad_(False)
 
     # --- carrying away ------------------------------------------------------------------------------------------
@@ -104,7 +106,7 @@ class LoraAdapters:
         """
         if len(domains) == 1:
             config = LoraConfig(**_written(self.configs[domains[0]]) | {"inference_mode": True})
-            weights = get_peft_model_state_dict(self.lm.model, adapter_name=_peft_name(domains[0]))
+            weights = self._tensors(domains[0])
         else:
             rank = sum(self.configs[domain].r for domain in domains)
             targets = sorted({name.rpartition(".")[2] for name, _ in self._layers()})
@@ -130,21 +132,22 @@ class LoraAdapters:
         return weights
 
     def load(self, domain: str, directory: Path) -> None:
-        """Take up an adapter that PEFT wrote; HistoryError when it is none, or does not fit this model."""
+        """Take up a plain LoRA adapter that PEFT wrote; HistoryError when it is none, or does not fit this model."""
         try:
-            config = LoraConfig.from_pretrained(str(directory), local_files_only=True)
-            _check_plain(config)
-            weights = load_file(directory / SAFETENSORS_WEIGHTS_NAME)
-            config.inference_mode = False
+            config = _plain(json.loads((directory / CONFIG_NAME).read_text("utf-8")))
+            tensors = load_file(directory / SAFETENSORS_WEIGHTS_NAME)
+            weights = {name.removeprefix(_PEFT_ROOT): tensor for name, tensor in tensors.items()}
+            if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+                raise ValueError("a number in it is not finite.")
             self._drop(domain)
             self._install(domain, config)
-            named = {name.removeprefix(_PEFT_ROOT): tensor for name, tensor in weights.items()}
-            result = set_peft_model_state_dict(self.lm.model, named, adapter_name=_peft_name(domain))
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().split("\n")[0][:200]
-            raise HistoryError(f"{directory} holds no LoRA adapter that fits this model: {reason}") from None
-        if result.unexpected_keys:
-            raise HistoryError(f"{directory} does not fit this model: it has no {result.unexpected_keys[0]}.")
+            missing = self._tensors(domain).keys() ^ weights.keys()
+            if missing:
+                raise ValueError(f"{min(missing)} is on one side only.")
+            set_peft_model_state_dict(self.lm.model, weights, adapter_name=_peft_name(domain))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise HistoryError(f"{directory} holds no plain LoRA adapter that fits this model: {reason}") from None
         self._activate(domain)
 
     # --- state --------------------------------------------------------------------------------------------------
@@ -156,7 +159,7 @@ class LoraAdapters:
         state: dict[str, Any] = {"active": self.active}
         for domain, config in self.configs.items():
             state[f"{domain}/config"] = _written(config)
-            for name, tensor in get_peft_model_state_dict(self.lm.model, adapter_name=_peft_name(domain)).items():
+            for name, tensor in self._tensors(domain).items():
                 state[f"{domain}/{name}"] = tensor.detach()
         return state
 
@@ -173,7 +176,7 @@ class LoraAdapters:
                 for k, v in state.items()
                 if k.startswith(f"{domain}/") and k != f"{domain}/config"
             }
-            own = get_peft_model_state_dict(self.lm.model, adapter_name=_peft_name(domain))
+            own = self._tensors(domain)
             if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in tensors.items()}:
                 raise HistoryError(f'The saved adapter of "{domain}" does not fit this model.')
             with torch.no_grad():
@@ -193,10 +196,15 @@ class LoraAdapters:
         with torch.random.fork_rng(), warnings.catch_warnings():  # PEFT draws from the process's generator
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several adapters are meant
             inject_adapter_in_model(config, self.lm.model, adapter_name=_peft_name(domain))
+        self.configs[domain] = config
+        for outer in (self.lm.model.get_input_embeddings(), self.lm.model.get_output_embeddings()):
+            if isinstance(outer, BaseTunerLayer):
+                self._drop(domain)
+                self._unwrap()
+                raise ValueError("the embedding and the head stay as they are.")
         self.lm.model.eval()
         for parameter in self._parameters(domain).values():
             parameter.data = parameter.data.float()  # bfloat16 would swallow small updates
-        self.configs[domain] = config
 
     def _drop(self, domain: str) -> None:
         if self.configs.pop(domain, None):
@@ -207,7 +215,20 @@ class LoraAdapters:
             self.lm.model.peft_config.pop(_peft_name(domain), None)
             self.active = None if self.active == domain else self.active
 
+    def _unwrap(self) -> None:
+        """Put the model's own layers where PEFT's stand without an adapter."""
+        for name, layer in self._layers():
+            if not layer.lora_A and not layer.lora_embedding_A:
+                parent, _, own = name.rpartition(".")
+                setattr(self.lm.model.get_submodule(parent), own, layer.get_base_layer())
+
+    def _tensors(self, domain: str) -> dict[str, Tensor]:
+        """The live tensors of a domain under PEFT's names, which do not hold the adapter's."""
+        return get_peft_model_state_dict(self.lm.model, adapter_name=_peft_name(domain), save_embedding_layers=False)
+
     def _activate(self, domain: str | None) -> None:
+        if domain == self.active and domain is not None:
+            return
         for _, layer in self._layers():
             if domain is None:
                 layer.enable_adapters(False)
@@ -229,10 +250,21 @@ def _written(config: LoraConfig) -> dict[str, Any]:
     return {key: v for key, v in plain.items() if v != default.get(key) and key != "peft_version"}
 
 
-def _check_plain(config: LoraConfig) -> None:
-    """Only W + B A is known here: anything more would be lost when it is fused."""
-    more = [
-        k for k in ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias") if getattr(config, k, None)
-    ]
-    if more or config.bias != "none":
-        raise ValueError(f"it is more than plain LoRA ({more[0] if more else 'bias'}).")
+# What changes W + (alpha / rank) B A only in its shape. All else in a PEFT configuration is another method.
+_SHAPE = {"r", "lora_alpha", "target_modules", "exclude_modules", "rank_pattern", "alpha_pattern", "layers_to_transform",
+          "layers_pattern", "use_rslora", "fan_in_fan_out"}  # fmt: skip
+_HARMLESS = {"task_type", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "auto_mapping",
+             "lora_dropout", "init_lora_weights", "peft_type", "megatron_core"}  # fmt: skip
+
+
+def _plain(written: dict[str, Any]) -> LoraConfig:
+    """The configuration of a plain LoRA adapter; ValueError for one that is more, and would be lost when it is fused."""
+    if written.get("peft_type") != "LORA":
+        raise ValueError(f"it is of type {written.get('peft_type')}.")
+    default = LoraConfig().to_dict()
+    more = [key for key, v in written.items() if v and key not in _SHAPE | _HARMLESS and v != default.get(key)]
+    if more:
+        raise ValueError(f"it is more than plain LoRA ({more[0]}).")
+    return LoraConfig(
+        task_type="CAUSAL_LM", **{key: v for key, v in written.items() if key in _SHAPE and v is not None}
+    )

@@ -1,6 +1,7 @@
 """The verb that talks: questions answered as they are written, lessons and undo in between. Ends at the end of input."""
 
 import contextlib
+import io
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +51,8 @@ def chat(
 
 
 def _lines() -> Iterator[str]:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     if sys.stdin.isatty():
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  # input() gets history and editing from it

@@ -190,8 +190,11 @@ def one_sentence(as_json: bool) -> Iterator[None]:
         _fail("Stopped; what was committed stands.", 130, as_json)
     except BrokenPipeError:
         os._exit(0)
-    except (MemoryError, OSError) as error:
-        _fail(f"{type(error).__name__}: {error}".rstrip(": ") + ". What was committed stands.", 1, as_json)
+    except MemoryError as error:
+        _fail(f"MemoryError: {error}".rstrip(": ") + ". What was committed stands.", 1, as_json)
+    except OSError as error:
+        place = f" ({str(error.filename)[:100]})" if error.filename else ""
+        _fail(f"{error.strerror or type(error).__name__}{place}. What was committed stands.", 1, as_json)
     except Exception as error:
         if os.environ.get("ACCRETE_DEBUG"):
             raise

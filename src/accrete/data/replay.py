@@ -44,6 +44,7 @@ class Replay:
         self.capacity, self.generator, self.half_life = capacity, generator, half_life
         self.kept: dict[str, list[Item]] = {}
         self.lessons: dict[str, int] = {}
+        self.version = 0  # another one whenever what is kept changes
 
     def __len__(self) -> int:
         return sum(len(items) for items in self.kept.values())
@@ -53,6 +54,7 @@ class Replay:
 
     def add(self, sequences: SequenceOf[Sequence], domain: str = "default", importance: float = 1.0) -> None:
         """Offer the sequences of one lesson."""
+        self.version += 1
         lesson = self.lessons[domain] = self.lessons.get(domain, 0) + 1
         draws = torch.rand(len(sequences), generator=self.generator, dtype=torch.float64).tolist()
         offered = [Item(s, importance, lesson, u ** (1 / importance)) for s, u in zip(sequences, draws, strict=True)]
@@ -96,6 +98,7 @@ class Replay:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.version += 1
         self.lessons = {key.removesuffix("/lessons"): n for key, n in state.items() if key.endswith("/lessons")}
         self.kept = {d: _items(state[f"{d}/tokens"], state[f"{d}/rows"]) for d in self.lessons}
 

@@ -81,4 +81,6 @@ def _answer_text(lm: LM, question: str, context: str, answer: str) -> str:
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError("That is no text: it holds bytes that are no UTF-8.")
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -32,7 +32,11 @@ class EWC:
         self._held: list[tuple[nn.Parameter, Tensor, Tensor]] = []
 
     def guard(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        self._held = [(p, self.fisher[n], self.anchor[n]) for n, p in parameters.items() if n in self.fisher]
+        self._held = [
+            (p, self.fisher[n].to(p.device), self.anchor[n].to(p.device))
+            for n, p in parameters.items()
+            if n in self.fisher
+        ]
 
     def __call__(self, lm: LM, batch: Batch, output_BTV: Tensor) -> Tensor:
         return self.penalty().to(output_BTV.device)
@@ -47,7 +51,7 @@ class EWC:
         new = self._fisher(lm, parameters, sequences)
         for name, parameter in parameters.items():
             before = self.fisher.get(name)
-            self.fisher[name] = new[name] if before is None else self.decay * before + new[name]
+            self.fisher[name] = new[name] if before is None else self.decay * before.to(new[name].device) + new[name]
             self.anchor[name] = parameter.detach().clone()
 
     def forget(self, names: Iterable[str]) -> None:

@@ -159,7 +159,7 @@ class LoraReplayEwc(Method):
             domain: (self.lm.tokenizer.decode(s.ids, skip_special_tokens=True) for s in self.replay.all(domain))
             for domain in self.adapter.configs
         }
-        key = tuple(sorted(self.replay.lessons.items()))
+        key = self.replay.version, tuple(self.adapter.configs)
         if self._topics is None or self._topics[0] != key:
             self._topics = key, Topics(texts)
         return self._topics[1].closest(question, self.adapter.active)

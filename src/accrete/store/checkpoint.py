@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, contiguous_format
 
@@ -20,6 +22,7 @@ from accrete.store.home import plain_errors
 SCHEMA = 1
 FOLDER = "checkpoints"  # of a home
 _FILES = {"state.safetensors", "values.json"}
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError)
 
 
 def save_checkpoint(path: Path, state: State, about: Mapping[str, Any]) -> None:
@@ -55,12 +58,13 @@ def load_checkpoint(path: Path, *, base: str, method: str) -> tuple[State, dict[
     recover_directory(path)
     try:
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
-        names = set(manifest["files"])
-        if not names >= _FILES or any(Path(name).name != name for name in names):
-            raise ValueError("a file is missing, or outside the folder")
+        names, own = set(manifest["files"]), str(manifest["digest"])
+        there = {file.name: file for file in path.iterdir() if file.name != "manifest.json"}
+        if names != set(there) or not names >= _FILES or any(file.is_symlink() for file in there.values()) or not own:
+            raise ValueError("a file is missing, or one too many, or outside the folder")
         changed = [name for name, digest in manifest["files"].items() if _file_digest(path / name) != digest]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise HistoryError(f"There is no complete checkpoint at {path}.") from None
+    except _BROKEN:
+        raise HistoryError(f"There is no complete checkpoint at {_short(path)}.") from None
     if manifest.get("schema") != SCHEMA:
         raise HistoryError(f"The checkpoint {path} was written by another version of accrete.")
     if changed:
@@ -71,11 +75,14 @@ def load_checkpoint(path: Path, *, base: str, method: str) -> tuple[State, dict[
         )
     if manifest.get("base") != base:
         raise HistoryError(f'The checkpoint {path} belongs to another base model ("{manifest.get("model")}").')
-    state: dict[str, dict[str, Any]] = json.loads((path / "values.json").read_text("utf-8"))
-    for name, tensor in load_file(path / "state.safetensors").items():
-        part, _, key = name.partition("/")
-        state[part][key] = tensor
-    return dict(state), manifest
+    try:
+        state: dict[str, dict[str, Any]] = json.loads((path / "values.json").read_text("utf-8"))
+        for name, tensor in load_file(path / "state.safetensors").items():
+            part, _, key = name.partition("/")
+            state[part][key] = tensor
+        return dict(state), manifest
+    except _BROKEN:
+        raise HistoryError(f"The checkpoint {path} is damaged: its files are not what they should be.") from None
 
 
 def named(home: Path, name: str) -> Path:
@@ -89,13 +96,13 @@ def find(home: Path, reference: str) -> Path:
         place = named(home, reference)
     except UsageError:
         place = Path(reference).expanduser()
-    recover_directory(place)
-    if place.is_dir():
-        return place
-    if Path(reference).expanduser().is_dir():
-        return Path(reference).expanduser()
+    for path in (place, Path(reference).expanduser()):
+        with contextlib.suppress(OSError):  # a name longer than the system takes
+            recover_directory(path)
+            if reference.strip() and path.is_dir():
+                return path
     known = [row["name"] for row in listed(home)]
-    raise HistoryError(f'There is no checkpoint "{reference}".{did_you_mean(reference, known)}')
+    raise HistoryError(f'There is no checkpoint "{_short(reference)}".{did_you_mean(reference, known)}')
 
 
 def listed(home: Path) -> list[dict[str, Any]]:
@@ -106,17 +113,15 @@ def listed(home: Path) -> list[dict[str, Any]]:
             continue
         try:
             manifest = json.loads(path.read_text("utf-8"))
-            metrics = manifest.get("metrics", {})
-        except (OSError, ValueError, AttributeError):
-            manifest, metrics = {}, {}
+            kept = manifest.get("metrics", {}).get("kept_after")
+        except _BROKEN:
+            manifest, kept = {}, None
         rows.append(
             {
                 "name": path.parent.name,
                 "saved": datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds"),
-                "method": manifest.get("method"),
-                "model": manifest.get("model"),
-                "lessons": manifest.get("lessons"),
-                "kept": metrics.get("kept_after"),
+                **{key: manifest.get(key) for key in ("method", "model", "lessons")},
+                "kept": kept if isinstance(kept, float) else None,
                 "bytes": size(path.parent),
             }
         )
@@ -126,6 +131,10 @@ def listed(home: Path) -> list[dict[str, Any]]:
 def size(directory: Path) -> int:
     """Bytes of the files in a directory."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _short(name: object) -> str:
+    return text if len(text := str(name)) <= 100 else f"{text[:100]}..."
 
 
 def _entries(state: State) -> list[tuple[str, str, Any]]:

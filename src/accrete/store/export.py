@@ -23,7 +23,7 @@ def export(lm: LM, method: Method, directory: Path, form: str, domains: Sequence
     write = _writer(lm, method, form, domains)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise HistoryError(f"{directory} exists and is not empty; choose another place.")
-    with plain_errors(directory.parent):
+    with plain_errors(directory.parent, "the directory"):
         directory.parent.mkdir(parents=True, exist_ok=True)
         if directory.exists():
             directory.rmdir()

@@ -33,18 +33,18 @@ def default_home() -> Path:
 
 
 @contextlib.contextmanager
-def plain_errors(home: Path) -> Iterator[None]:
-    """Turn what the file system and SQLite say about `home` into one sentence (HomeError)."""
+def plain_errors(home: Path, what: str = "the home") -> Iterator[None]:
+    """Turn what the file system and SQLite say about `home`, or another place, into one sentence (HomeError)."""
     try:
         yield
     except sqlite3.Error as error:
-        raise HomeError(f"Cannot use the home {home}: {_sqlite_reason(error)}. Nothing was lost.") from None
+        raise HomeError(f"Cannot use {what} {home}: {_sqlite_reason(error)}. Nothing was lost.") from None
     except OSError as error:
         reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
-        raise HomeError(f"Cannot use the home {home}: {reason}. Nothing was lost.") from None
+        raise HomeError(f"Cannot use {what} {home}: {reason}. Nothing was lost.") from None
     except SafetensorError as error:  # it puts the system's error into words of its own
         reason = "the disk is full" if "os error 28" in str(error) else str(error)
-        raise HomeError(f"Cannot use the home {home}: {reason}. Nothing was lost.") from None
+        raise HomeError(f"Cannot use {what} {home}: {reason}. Nothing was lost.") from None
 
 
 def check_home(home: Path) -> None:

@@ -23,14 +23,27 @@ _SPLITS = ("guard", "scored", "background")
 
 def provide_sentinels(lm: LM, home: Path, progress: Callable[[int], None] = lambda done: None) -> None:
     """Give a model without sentinels its own; `lm` must be in its base state and the home held for writing."""
-    if lm.sentinels:
+    if read_sentinels(lm, home):
         return
-    path = home / "sentinels" / f"{lm.digest[:16]}.jsonl"
-    rows = _read(path) or _make(lm, progress)
-    if not path.exists():
-        with plain_errors(home):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, lambda temporary: _write(temporary, rows))
+    path, rows = _path(lm, home), _make(lm, progress)
+    with plain_errors(home):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda temporary: _write(temporary, rows))
+    _take(lm, rows)
+
+
+def read_sentinels(lm: LM, home: Path) -> bool:
+    """Take up what was made in this home at an earlier time; False when the model still has no sentinels."""
+    if not lm.sentinels and (rows := _read(_path(lm, home))):
+        _take(lm, rows)
+    return bool(lm.sentinels)
+
+
+def _path(lm: LM, home: Path) -> Path:
+    return home / "sentinels" / f"{lm.digest[:16]}.jsonl"
+
+
+def _take(lm: LM, rows: list[dict[str, str]]) -> None:
     lm.sentinels = tuple((r["question"], (r["answer"],), r["split"]) for r in rows if r["split"] != "background")
     if not lm.background:
         lm.background = tuple((r["question"], r["answer"]) for r in rows if r["split"] == "background")
@@ -61,9 +74,12 @@ def _read(path: Path) -> list[dict[str, str]]:
     """The rows of an earlier time; none when the file is missing or damaged, and then they are made again."""
     try:
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        return rows if all({"question", "answer", "split"} <= set(row) for row in rows) else []
-    except FileNotFoundError:
+    except (OSError, ValueError, RecursionError):
         return []
-    except (OSError, ValueError, TypeError):
-        path.unlink(missing_ok=True)
-        return []
+    whole = all(
+        isinstance(row, dict)
+        and row.keys() == {"question", "answer", "split"}
+        and all(isinstance(value, str) and value for value in row.values())
+        for row in rows
+    )
+    return rows if whole and {row["split"] for row in rows} == set(_SPLITS) else []

@@ -1,0 +1,30 @@
+"""What a lesson may cost: the decision whether it stands. Ends at the error that says why it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from accrete.errors import ForgettingError, LessonError
+
+HARM = 0.1  # nats: a lesson after which its own material is this much harder was no lesson
+
+
+def harm(document: str, metrics: Mapping[str, Any], max_forgetting: float) -> LessonError | None:
+    """Why the lesson with these figures is refused; None when it stands.
+
+    A ForgettingError when it cost more than `max_forgetting` of the guard sentinels, which are counted as shares.
+    """
+    before, after = metrics["loss_before"], metrics["loss_after"]
+    if not after <= before + HARM:
+        return LessonError(
+            f"{document} was not learned, and the lesson was taken back: its loss went from {before:.2f} to {after:.2f}."
+            " A lower rate may help."
+        )
+    before, after = metrics["kept_before"], metrics["kept_after"]
+    if after is not None and before - after > max_forgetting + 1e-9:
+        return ForgettingError(
+            f"{document} was refused and taken back: of the guard questions, {before:.3f} were answered before it and"
+            f" {after:.3f} after it, a loss above max_forgetting = {max_forgetting:g}."
+        )
+    return None
