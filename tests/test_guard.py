@@ -87,7 +87,11 @@ def test_a_lesson_that_costs_too_much_is_taken_back_bit_for_bit(make_learner, me
     assert learner.digest == before and same(contents(learner), state) and torch.equal(logits(learner), said)
     sentence = str(caught.value)
     assert caught.value.exit_code == 2 and "\n" not in sentence
-    assert "d1.jsonl was refused" in sentence and "1.000 before" in sentence and "max_forgetting = 0.05" in sentence
+    assert (
+        "d1.jsonl was refused" in sentence
+        and "1.000 were answered before" in sentence
+        and "max_forgetting = 0.05" in sentence
+    )
     refused = learner.log()[-1]
     assert refused.undone and refused.metrics["refused"] == sentence
     assert refused.metrics["kept_before"] == 1.0 and refused.metrics["kept_after"] < 0.95

@@ -26,7 +26,12 @@ FLOORS = (
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms of one floor that may look into each other. Those of the ground floor are plain files.
-NEIGHBOURS = {("fit", "gates"), ("learner", "store"), ("learner", "reader"), *((a, b) for a in FLOORS[0] for b in FLOORS[0])}
+NEIGHBOURS = {
+    ("fit", "gates"),
+    ("learner", "store"),
+    ("learner", "reader"),
+    *((a, b) for a in FLOORS[0] for b in FLOORS[0]),
+}
 
 
 def short(path):

@@ -102,7 +102,6 @@ def test_an_answer_between_two_pieces_does_not_disturb_the_stream(learner):
     assert pieces + list(stream) == whole
 
 
-@pytest.mark.xfail(strict=True, reason="stream_answer goes on after the line break that ends the answer in ask")
 def test_without_a_chat_template_a_stream_ends_where_the_answer_ends(home, monkeypatch):
     lm = tiny_lm(layers=1)
     lm.tokenizer = copy.deepcopy(lm.tokenizer)

@@ -136,7 +136,6 @@ def test_it_is_for_people(talk):
     assert result.exit_code == 2 and "ask --json" in json.loads(result.stdout)["error"]
 
 
-@pytest.mark.xfail(strict=True, reason="bytes that are no UTF-8 end the talk: Internal error (UnicodeDecodeError)")
 def test_bytes_that_are_no_text_are_one_sentence(model_directory, home):
     command = ["chat", "--model", str(model_directory), "--home", str(home), "--offline", "--max-new-tokens", "3"]
     result = CliRunner().invoke(app, command, input=b"Who \xff?\n/help\n")

@@ -240,7 +240,6 @@ def test_a_domain_has_a_plain_name(learn, document, home, domain):
     assert not (home / "journal.sqlite").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="a lone surrogate reaches the tokenizer: TypeError")
 def test_a_question_that_is_no_text_is_one_sentence(invoke):
     assert_one_sentence(invoke("ask", "Who \udcff?"))
 
@@ -261,7 +260,6 @@ def test_forgetting_is_what_was_last_measured(invoke, learn, document):
     assert "measured now, default: guard" in invoke("forgetting", "--measure").stdout
 
 
-@pytest.mark.xfail(strict=True, reason="sentinels that the model made itself are read at a lesson only, not to measure")
 def test_forgetting_measures_what_a_model_made_itself(invoke, learn, document, model_directory, tmp_path, monkeypatch):
     few = sentinels.general_prompts()[:9]
     monkeypatch.setattr(sentinels, "general_prompts", lambda: few)
@@ -333,14 +331,9 @@ def test_a_name_that_is_none_is_refused(invoke, home, tmp_path, name):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-LOAD_SLIPS = {"": "ValueError: PosixPath('.') has an empty name", ".": "ValueError", "/": "ValueError",
-              "x" * 5000: "OSError with the whole name in it"}  # fmt: skip
-
-
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.xfail(strict=True, reason=LOAD_SLIPS[n])] if n in LOAD_SLIPS else [])
-     for n in (*NAMES, "/", "two")],
+    [*NAMES, "/", "two"],
     ids=lambda name: name[:12],
 )  # fmt: skip
 def test_loading_what_is_no_checkpoint_is_one_sentence(invoke, saved, status, tmp_path, monkeypatch, name):
@@ -384,32 +377,23 @@ TAMPERED = {
     "another base": (edited(base="0" * 64), "another base model"),
     "newer": (edited(schema=999), "another version"),
     "a file of elsewhere": (edited(files={"../one/state.safetensors": "0"}), "no complete checkpoint"),
-}
-TAMPER_SLIPS = {
-    "another digest": (edited(digest="0" * 64), "the digest of the state is not compared with the manifest's"),
-    "no digest": (without_digest, "KeyError: 'digest'"),
-    "a file too many": (lambda path: (path / "more.bin").write_bytes(b"x"), "passed over"),
-    "a link out of the folder": (linked_out, "followed"),
+    "another digest": (edited(digest="0" * 64), "checkpoint"),
+    "no digest": (without_digest, "checkpoint"),
+    "a file too many": (lambda path: (path / "more.bin").write_bytes(b"x"), "checkpoint"),
+    "a link out of the folder": (linked_out, "checkpoint"),
 }
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        *TAMPERED,
-        *(pytest.param(d, marks=pytest.mark.xfail(strict=True, reason=TAMPER_SLIPS[d][1])) for d in TAMPER_SLIPS),
-    ],
-)
+@pytest.mark.parametrize("damage", TAMPERED)
 def test_a_tampered_checkpoint_is_one_sentence_and_changes_nothing(invoke, saved, status, damage):
     before = status()["digest"], parsed(invoke("log", "--json"))
-    change, words = TAMPERED.get(damage) or (TAMPER_SLIPS[damage][0], "")
+    change, words = TAMPERED[damage]
     change(saved)
     assert_one_sentence(invoke("load", "one"), words)
     assert (status()["digest"], parsed(invoke("log", "--json"))) == before
 
 
 @pytest.mark.parametrize("metrics", [[], {"kept_after": "much"}])
-@pytest.mark.xfail(strict=True, reason="metrics of another kind: AttributeError, ValueError")
 def test_the_list_stands_whatever_a_manifest_says(invoke, saved, metrics):
     edited(metrics=metrics)(saved)
     result = invoke("checkpoints")

@@ -134,4 +134,6 @@ def test_a_state_is_a_copy() -> None:
     state = memory.state_dict()
     before = copied(state)
     memory.add(sequences(50))
-    assert all(torch.equal(state[k], before[k]) if torch.is_tensor(before[k]) else state[k] == before[k] for k in before)
+    assert all(
+        torch.equal(state[k], before[k]) if torch.is_tensor(before[k]) else state[k] == before[k] for k in before
+    )

@@ -214,7 +214,6 @@ def test_a_state_that_is_none_is_refused() -> None:
         ewc().load_state_dict({"weight/a": torch.zeros(2)})
 
 
-@pytest.mark.xfail(strict=True, reason="loaded tensors stay on the CPU while the parameters are on the accelerator")
 def test_a_loaded_state_follows_the_parameters_to_their_device() -> None:
     """A journal gives tensors on the CPU. The meta device stands in for an accelerator: mixing the two raises there too."""
     anchor, parameter = ewc(), nn.Parameter(torch.zeros(3, device="meta"))

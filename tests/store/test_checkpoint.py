@@ -151,7 +151,6 @@ def forge(path, name, content):
     edit_manifest(path, files=files | {name: hashlib.sha256(content).hexdigest()})
 
 
-@pytest.mark.xfail(strict=True, reason="SafetensorError, JSONDecodeError, KeyError and TypeError come through")
 @pytest.mark.parametrize(
     ("name", "content"),
     [("state.safetensors", b"no tensors"), ("state.safetensors", b""), ("values.json", b"{"), ("values.json", b"[]"),
@@ -164,14 +163,12 @@ def test_a_forged_file_is_one_sentence(saved, name, content):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="RecursionError comes through")
 def test_a_deep_manifest_is_one_sentence(saved):
     (saved / "manifest.json").write_text("[" * 100_000)
     with pytest.raises(HistoryError, match="no complete checkpoint"):
         load(saved)
 
 
-@pytest.mark.xfail(strict=True, reason="a link is followed out of the folder")
 @pytest.mark.parametrize("name", ["state.safetensors", "values.json"])
 def test_a_link_out_of_the_folder_is_refused(saved, name):
     outside = saved.with_name(name)
@@ -181,7 +178,6 @@ def test_a_link_out_of_the_folder_is_refused(saved, name):
         load(saved)
 
 
-@pytest.mark.xfail(strict=True, reason="files that the manifest does not name are passed over")
 def test_a_file_too_many_is_refused(saved):
     (saved / "more.safetensors").write_bytes(b"not of the checkpoint")
     with pytest.raises(HistoryError, match="more"):
@@ -230,14 +226,9 @@ def test_a_plain_name_is_a_folder_of_the_home(tmp_path, name):
     assert named(tmp_path, name) == tmp_path / "checkpoints" / name
 
 
-SLIPS = {"": "Path('.') has no name: ValueError", ".": "Path('.') has no name: ValueError",
-         "/": "Path('/') has no name: ValueError", "x" * 5000: "OSError: File name too long"}  # fmt: skip
-
-
 @pytest.mark.parametrize(
     "reference",
-    [pytest.param(n, marks=[pytest.mark.xfail(strict=True, reason=SLIPS[n])] if n in SLIPS else [])
-     for n in ("", ".", "..", "/", "../x", "~/nowhere at all", "a\0b", "x" * 5000, "one/../../..")],
+    ["", ".", "..", "/", "../x", "~/nowhere at all", "a\0b", "x" * 5000, "one/../../.."],
 )  # fmt: skip
 def test_a_reference_to_no_checkpoint_is_one_sentence(tmp_path, monkeypatch, reference):
     """Found or not, what is there is no checkpoint."""
@@ -286,13 +277,9 @@ def test_the_list_is_newest_first_with_sizes(tmp_path):
     assert row["bytes"] > sum(tensor.nbytes for tensor in state()["adapter"].values())
 
 
-SLIPPED = {'{"metrics": []}': "AttributeError", "[" * 100_000: "RecursionError"}
-
-
 @pytest.mark.parametrize(
     "text",
-    [pytest.param(t, marks=[pytest.mark.xfail(strict=True, reason=SLIPPED[t])] if t in SLIPPED else [])
-     for t in ("", "{", "[]", "3", "\x00", "{}", *SLIPPED)],
+    ["", "{", "[]", "3", "\x00", "{}", '{"metrics": []}', "[" * 100_000],
     ids=lambda text: text[:20] or "empty",
 )  # fmt: skip
 def test_a_damaged_one_does_not_hide_the_others(tmp_path, text):

@@ -44,7 +44,7 @@ def document(number):
 @pytest.fixture
 def learner(make_lm, home):
     """A learner that has learned one lesson."""
-    learner = Learner(make_lm(layers=2), home=home, config={"max_steps": 2})
+    learner = Learner(make_lm(layers=2), method="full_finetune", home=home, config={"max_steps": 2})
     learner.learn(document(1))
     return learner
 
@@ -52,7 +52,7 @@ def learner(make_lm, home):
 def assert_nothing_lost(learner, make_lm, commit):
     """The state in memory and on disk is that of `commit`, and learning goes on."""
     assert learner.digest == commit.digest_after
-    fresh = Learner(make_lm(layers=2), home=learner.home, config={"max_steps": 2})
+    fresh = Learner(make_lm(layers=2), method="full_finetune", home=learner.home, config={"max_steps": 2})
     assert fresh.digest == commit.digest_after
     assert [c.id for c in fresh.log()] == [commit.id]
     assert fresh.learn(document(3)).parent == commit.id

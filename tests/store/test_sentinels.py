@@ -131,19 +131,9 @@ DAMAGES = {
     "no answers": b'{"question": null, "answer": 3, "split": "guard"}\n',
     "another split": b'{"question": "Who?", "answer": "She.", "split": "elsewhere"}\n',
 }
-SLIPS = {
-    "another key": "it is made again, but never written",
-    "empty": "it is made again, but never written",
-    "words": "a list with the right words passes for a row: TypeError",
-    "no answers": "the values are not looked at",
-    "another split": "a file without a guard question is taken as it is",
-}
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [pytest.param(d, marks=[pytest.mark.xfail(strict=True, reason=SLIPS[d])] if d in SLIPS else []) for d in DAMAGES],
-)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_made_again_and_written(home, damage):
     expected, content = provided(home).sentinels, stored(home).read_bytes()
     if DAMAGES[damage] is None:

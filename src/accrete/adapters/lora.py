@@ -262,6 +262,8 @@ def _plain(written: dict[str, Any]) -> LoraConfig:
     if written.get("peft_type") != "LORA":
         raise ValueError(f"it is of type {written.get('peft_type')}.")
     default = LoraConfig().to_dict()
+    if written.get("init_lora_weights", True) not in (True, False, "gaussian"):  # PiSSA and its kin move the base
+        raise ValueError(f"it was begun as {written['init_lora_weights']}, which changes the base model.")
     more = [key for key, v in written.items() if v and key not in _SHAPE | _HARMLESS and v != default.get(key)]
     if more:
         raise ValueError(f"it is more than plain LoRA ({more[0]}).")

@@ -60,13 +60,15 @@ def load_checkpoint(path: Path, *, base: str, method: str) -> tuple[State, dict[
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
         names, own = set(manifest["files"]), str(manifest["digest"])
         there = {file.name: file for file in path.iterdir() if file.name != "manifest.json"}
-        if names != set(there) or not names >= _FILES or any(file.is_symlink() for file in there.values()) or not own:
-            raise ValueError("a file is missing, or one too many, or outside the folder")
+        if not own or not names >= _FILES or names - set(there) or any(file.is_symlink() for file in there.values()):
+            raise ValueError("a file is missing, or outside the folder")
         changed = [name for name, digest in manifest["files"].items() if _file_digest(path / name) != digest]
     except _BROKEN:
         raise HistoryError(f"There is no complete checkpoint at {_short(path)}.") from None
     if manifest.get("schema") != SCHEMA:
         raise HistoryError(f"The checkpoint {path} was written by another version of accrete.")
+    if more := sorted(set(there) - names):
+        raise HistoryError(f"The checkpoint {path} is damaged: {more[0]} is not part of what was saved.")
     if changed:
         raise HistoryError(f"The checkpoint {path} is damaged: {changed[0]} is not what was saved.")
     if manifest.get("method") != method:
