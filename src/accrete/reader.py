@@ -15,11 +15,14 @@ from accrete.scoring import SENTINEL_TOKENS, grade
 from accrete.types import Answer, Probe, Query
 
 
-def _first_line(pieces: Iterator[str]) -> Iterator[str]:
-    """Without a chat template a line break ends an answer, here as in `decode.readable`."""
+def _as_answer(pieces: Iterator[str], one_line: bool) -> Iterator[str]:
+    """As `decode.readable` has it: no space before it, and without a chat template a line break ends it."""
+    begun = False
     for piece in pieces:
-        line, end, _ = piece.partition("\n")
-        yield line
+        text, end, _ = piece.partition("\n") if one_line else (piece, "", "")
+        text = text if begun else text.lstrip()
+        begun = begun or bool(text)
+        yield text
         if end:
             return
 
@@ -46,7 +49,7 @@ class Reader:
         (conditioning,) = self._conditionings([query])
         ids = prompt_ids(self.lm, query.question, decode.context_of(query, conditioning), reserve=max_new_tokens)
         pieces = decode.text_stream(self.lm, ids, max_new_tokens, conditionings=[conditioning])
-        return pieces if self.lm.tokenizer.chat_template else _first_line(pieces)
+        return _as_answer(pieces, one_line=not self.lm.tokenizer.chat_template)
 
     def stream(self, prompt: str, max_new_tokens: int, temperature: float, seed: int) -> Iterator[str]:
         """What comes after plain text, piece by piece; of a prompt too long for the model its end is read."""

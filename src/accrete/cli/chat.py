@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from accrete.learner import Learner
     from accrete.settings import Settings
 
-HELP = """/learn PATH...   learn documents      /undo         take the last lesson back
-/log             the lessons          /domain NAME  answer from one domain (no NAME: wherever it fits)
-/help            this                 /quit         leave (or end of input)"""
+HELP = """/learn PATH...   learn documents
+/undo            take the last lesson back
+/log             the lessons
+/domain [NAME]   answer from one domain, without NAME from wherever it fits
+/help, /quit     this, and leave (as the end of input does)"""
 
 
 @verb
@@ -39,7 +41,7 @@ def chat(
     settings = session.settings(domain=domain).settings
     talk = Chat(learner, Console(highlight=False), domain, max_new_tokens, settings)
     if sys.stdin.isatty():
-        print(f"{learner.lm.name}, {learner.method_name}, {len(learner.domains())} domains. /help says what there is.")
+        print(f"{learner.lm.name}, {learner.method_name}. /help says what there is.")
     for line in _lines():
         try:
             if not talk.take(line.strip()):
