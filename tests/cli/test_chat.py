@@ -107,7 +107,7 @@ def test_it_ends_at_quit(talk, end):
     assert (
         result.exit_code == 0
         and "/learn PATH" in result.stdout
-        and result.stdout.rstrip().endswith("(or end of input)")
+        and result.stdout.rstrip().endswith("end of input does)")
     )
 
 
