@@ -41,8 +41,9 @@ def fit(
     steps = tokens = 0
     first = last = None
     for batch in batches:
-        output_BTV = lm.suffix(prefix.hidden(batch)) if prefix else lm.logits(batch)
-        parts = [loss(lm, batch, output_BTV) for loss in losses]
+        with lm.autocast():
+            output_BTV = lm.suffix(prefix.hidden(batch)) if prefix else lm.logits(batch)
+            parts = [loss(lm, batch, output_BTV) for loss in losses]
         total = torch.stack(parts).sum()
         if not math.isfinite(value := float(total.detach())):
             raise AccreteError(f"The loss was {value} after {steps} steps: a lower learning rate may help.")

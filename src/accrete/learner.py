@@ -300,6 +300,7 @@ class Learner:
             "base_digest": self.base,
             "device": str(self.lm.device),
             "dtype": str(self.lm.dtype).removeprefix("torch."),
+            "mixed": self.lm.mixed,
             "layers": {"total": self.lm.layers, "modified": modified, "frozen": self.lm.layers - modified},
             "parameters": {
                 "total": sum(p.numel() for _, p in parameters),

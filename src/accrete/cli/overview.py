@@ -20,7 +20,8 @@ def status(session: Session) -> None:
     def human(console: "Console") -> None:
         layers, parameters, method = found["layers"], found["parameters"], found["method"]
         rows = {
-            "model": f"{found['model']} ({found['base_digest'][:12]}) on {found['device']}, {found['dtype']}",
+            "model": f"{found['model']} ({found['base_digest'][:12]}) on {found['device']}, {found['dtype']}"
+            + (" (learning multiplies in bfloat16)" if found["mixed"] else ""),
             "layers": f"{layers['total']} total, {layers['modified']} modified, {layers['frozen']} frozen",
             "parameters": f"{parameters['total']:,} total, {parameters['trainable']:,} trainable",
             "method": method["name"],

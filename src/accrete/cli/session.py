@@ -30,7 +30,13 @@ Method = Annotated[str | None, typer.Option("--method", help="How to learn; see 
 Json = Annotated[bool | None, typer.Option("--json", help="Print results as JSON, one object a line.")]
 Offline = Annotated[bool | None, typer.Option("--offline/--no-offline", help="Open no network connection.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps [auto].")]
-Dtype = Annotated[str | None, typer.Option("--dtype", help="auto (float32), float32, bfloat16 or float16 [auto].")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="Of the weights: auto (float32; learning multiplies in bfloat16 where fast), float32, bfloat16, float16.",
+    ),
+]
 Options = Annotated[list[str] | None, typer.Option("--set", help="An option of the method, as key=value; repeatable.")]
 
 

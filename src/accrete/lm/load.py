@@ -1,7 +1,7 @@
 """From a name to a language model: "embedded", a local directory, or a hub id[@revision]. Ends at an LM.
 
 Only safetensors are read and no code of a repository is run. Weights are float32 unless asked otherwise: learning adds
-small numbers to large ones, and bfloat16 loses them.
+small numbers to large ones, and bfloat16 loses them. Products may be bfloat16 all the same: see `LM.autocast`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def load(name: str = "embedded", *, device: str = "auto", dtype: str = "auto", o
     keep_freed_memory()
     quiet(offline)
     source, options = _source(name)
-    return _from_pretrained(source, name, DTYPES[dtype], offline, options).to_device(where)
+    lm = _from_pretrained(source, name, DTYPES[dtype], offline, options).to_device(where)
+    lm.mixed = dtype == "auto" and has_fast_bf16(where)
+    return lm
 
 
 def choose_device(device: str) -> torch.device:
@@ -51,6 +53,13 @@ def choose_device(device: str) -> torch.device:
     ):
         raise UsageError(f'This machine has no "{device}"; choose cpu or auto.')
     return chosen
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def embedded_directory() -> Path:

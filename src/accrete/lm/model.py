@@ -64,6 +64,7 @@ class LM:
         self.anatomy: Anatomy | None = anatomy(model)
         self.sentinels: tuple[tuple[str, tuple[str, ...], str], ...] = ()
         self.background: tuple[tuple[str, str], ...] = ()
+        self.mixed = False  # whether learning multiplies in bfloat16, with weights that stay as they are
         self.taught_by: str | None = None  # the method of the learner that writes into this model
         model.requires_grad_(False)
 
@@ -101,6 +102,13 @@ class LM:
     def digest(self) -> str:
         """Identity of the BASE weights, taken when first asked for: before anything is trained."""
         return weights_digest(dict(self.model.named_parameters()))
+
+    def autocast(self) -> torch.autocast:
+        """The context of a learning step: bfloat16 products of float32 weights where `mixed`, else nothing.
+
+        Answers and measures are not taken in it.
+        """
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed and self.dtype == torch.float32)
 
     # --- running ------------------------------------------------------------------------------------------------
 

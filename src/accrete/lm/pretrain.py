@@ -20,6 +20,7 @@ from torch.nn import functional
 from accrete.config import Config
 from accrete.errors import ModelError
 from accrete.files import recover_directory, replace_directory
+from accrete.lm.load import has_fast_bf16
 
 if TYPE_CHECKING:
     import numpy
@@ -144,13 +145,6 @@ def _autocast(device: torch.device, mode: str) -> contextlib.AbstractContextMana
     if mode == "bf16" or (mode == "auto" and has_fast_bf16(device)):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
-
-
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 # --- the checkpoint: model.safetensors, optimizer.safetensors, step.json ---------------------------------------------

@@ -56,7 +56,7 @@ class FullFinetune(Method):
         losses: list[Loss] = [next_token]
         if self.lm.background and self.config.kl_weight:
             losses.append(KLToBase(self.config.kl_weight, self.adapter.off, self._general()))
-        optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=self.config.rate, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(self.adapter.parameters(), lr=self.config.rate, weight_decay=0.0, fused=True)
         report = fit(
             self.lm,
             self._batches(new, self._epochs(lesson, len(new))),
@@ -75,7 +75,8 @@ class FullFinetune(Method):
     def _epochs(self, lesson: Lesson, sequences: int) -> int:
         if lesson.items:
             return self.config.max_epochs
-        return max(self.config.text_epochs, self.config.text_steps * self.config.batch_size // sequences)
+        batch_size = min(self.config.batch_size, sequences)
+        return max(self.config.text_epochs, self.config.text_steps * batch_size // sequences)
 
     def _batches(self, new: Sequence[batch.Sequence], epochs: int) -> Iterator[batch.Batch]:
         """New and old material mixed, epoch after epoch, until the new is learned or epochs or steps are used up."""

@@ -78,7 +78,7 @@ class LoraReplayEwc(Method):
             self.lm,
             self._batches(new, lesson),
             losses=[next_token, self.anchor, KLOnGeneral(self.config.kl_weight, self.adapter.off)],
-            optimizer=torch.optim.AdamW(parameters.values(), lr=self.config.rate, weight_decay=0.0),
+            optimizer=torch.optim.AdamW(parameters.values(), lr=self.config.rate, weight_decay=0.0, fused=True),
             progress=progress,
         )
         penalty = float(self.anchor.penalty().detach())
@@ -120,7 +120,7 @@ class LoraReplayEwc(Method):
         c = self.config
         if lesson.items:
             return c.min_epochs, c.max_epochs
-        return 1, max(c.text_epochs, c.text_steps * c.batch_size // sequences)
+        return 1, max(c.text_epochs, c.text_steps * min(c.batch_size, sequences) // sequences)
 
     def _general(self, count: int) -> list[batch.Sequence]:
         """Some of the model's own background."""
