@@ -175,7 +175,7 @@ def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
     ceilings: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     checking, losses = [], (float("nan"), float("nan"))
     if plain:
-        plain_loop(plain, steps[:2], weights, config, lm.pad)  # warms up
+        plain_loop(plain, steps[:2], weights, config, lm.pad, lm.mixed)  # warms up
     for _ in range(options.rounds):
         base.restore(method, state)
         with clocked(lm, "mean_loss") as spent:
@@ -183,7 +183,7 @@ def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
         seconds["accrete"].append(took)
         checking.append(spent[0])
         if plain:
-            took, last = timed(lambda: plain_loop(plain, steps, weights, config, lm.pad))
+            took, last = timed(lambda: plain_loop(plain, steps, weights, config, lm.pad, lm.mixed))
             seconds["plain"].append(took)
             losses = (report.loss_after or 0.0, last)
         for dtype, rates in ceilings.items():
@@ -299,7 +299,7 @@ def alone(name: str, loop: str, rows: str, options: argparse.Namespace) -> dict[
         for lesson in lessons(options.items):
             method.learn(lesson, lambda step, loss: None)
     else:
-        plain_loop(PLAIN[name](lm.model, config), json.loads(Path(rows).read_text()), [], config, lm.pad)
+        plain_loop(PLAIN[name](lm.model, config), json.loads(Path(rows).read_text()), [], config, lm.pad, lm.mixed)
     peak = {"peak_mb": peak_mb()}
     if lm.device.type == "cuda":
         peak["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20)

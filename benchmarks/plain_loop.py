@@ -47,33 +47,42 @@ PLAIN = {"lora_replay_ewc": lora, "full_finetune": full}
 
 
 def plain_loop(
-    plain: tuple[Any, Callable[..., Tensor]], steps: list[Step], weights: list[Tensor], config: Any, pad: int
+    plain: tuple[Any, Callable[..., Tensor]],
+    steps: list[Step],
+    weights: list[Tensor],
+    config: Any,
+    pad: int,
+    mixed: bool = False,
 ) -> float:
-    """AdamW on next token and KL to the base, an update a step, from `weights` (in parameters' order; none: as it is)."""
+    """AdamW on next token and KL to the base, an update a step, from `weights` (in parameters' order; none: as it is).
+
+    `mixed` is bfloat16 autocast.
+    """
     model, base_logits = plain
     model.config.use_cache = False
     parameters = [p for p in model.parameters() if p.requires_grad]
     with torch.no_grad():
         for parameter, weight in zip(parameters, weights or parameters, strict=True):
             parameter.copy_(weight)
-    optimizer = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=config.rate, weight_decay=0.0, fused=True)
     value = float("nan")
     for rows, general, held in steps:
-        inputs, labels = padded(rows, pad, model.device)
-        output = model(**inputs, labels=labels)
-        total = output.loss
-        if held or general:
-            if held:
-                inputs, labels = padded(held, pad, model.device)
-                logits = model(**inputs).logits
-            else:
-                inputs, labels = {k: v[-general:] for k, v in inputs.items()}, labels[-general:]
-                logits = output.logits[-general:]
-            predicting = labels[:, 1:] != -100
-            with torch.no_grad():
-                base = base_logits(**inputs)[:, :-1][predicting].float().log_softmax(-1)
-            now = logits[:, :-1][predicting].float().log_softmax(-1)
-            total = total + config.kl_weight * functional.kl_div(now, base, log_target=True, reduction="batchmean")
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
+            inputs, labels = padded(rows, pad, model.device)
+            output = model(**inputs, labels=labels)
+            total = output.loss
+            if held or general:
+                if held:
+                    inputs, labels = padded(held, pad, model.device)
+                    logits = model(**inputs).logits
+                else:
+                    inputs, labels = {k: v[-general:] for k, v in inputs.items()}, labels[-general:]
+                    logits = output.logits[-general:]
+                predicting = labels[:, 1:] != -100
+                with torch.no_grad():
+                    base = base_logits(**inputs)[:, :-1][predicting].float().log_softmax(-1)
+                now = logits[:, :-1][predicting].float().log_softmax(-1)
+                total = total + config.kl_weight * functional.kl_div(now, base, log_target=True, reduction="batchmean")
         optimizer.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
