@@ -36,7 +36,8 @@ def learn_throughput(monkeypatch):
 
 
 def test_every_method_is_compared_and_its_plain_loop_makes_the_same_updates(run, model_directory):
-    arguments = ["--quick", "--no-memory", "--steps", "8", "--model", str(model_directory)]
+    # In float32: bfloat16 products are rounded where a sum is cut, and two loops cut it in two places.
+    arguments = ["--quick", "--no-memory", "--steps", "8", "--dtype", "float32", "--model", str(model_directory)]
     found = run("learn_throughput", *arguments)
     assert [row["method"] for row in found] == base.names()
     for row in found:
