@@ -6,8 +6,8 @@ AccreteError                     exit code 1
 ├── HomeError                    the home directory cannot be read or written: read-only, full, damaged
 │   └── LockedError              another process is learning into this home
 ├── HistoryError                 no such commit, nothing to undo, a state that does not fit this model or method
-├── LessonError                  a lesson was taken back because it did harm
-│   └── ForgettingError          it cost more of what was known than it may; exit code 2
+├── LessonError                  a lesson was taken back because it did harm; exit code 2
+│   └── ForgettingError          it cost more of what was known than it may
 ├── OfflineError                 the network would be needed and is switched off
 └── UsageError                   exit code 2: an unknown method, option or key
 """
@@ -45,11 +45,11 @@ class HistoryError(AccreteError):
 
 
 class LessonError(AccreteError):
-    pass
+    exit_code = 2
 
 
 class ForgettingError(LessonError):
-    exit_code = 2
+    pass
 
 
 class OfflineError(AccreteError):

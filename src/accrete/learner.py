@@ -9,9 +9,8 @@ One lesson is one transaction:
 from __future__ import annotations
 
 import copy
-import math
 import time as clock
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,17 +101,16 @@ class Learner:
         `max_forgetting`; whatever is raised, the state is the last commit's.
         """
         check_plain_name(domain, "domain")
-        if not (math.isfinite(importance) and importance > 0):
-            raise UsageError("The importance of a lesson is a number above 0.")
+        if not 0.001 <= importance <= 1_000:
+            raise UsageError("The importance of a lesson is a number from 0.001 to 1000; 1 is normal.")
         document = document if isinstance(document, Document) else read_document(document)
         with writing(self.home):
             active = self._active()
             self._go_to(active)
-            for commit in active:
-                if commit.sha256 == document.sha256:
-                    now = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
-                    asked = {"probes_before": now, "probes_after": now, "probes": len(probes)}
-                    return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
+            if commit := self._earlier(document, domain, active):
+                now = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
+                asked = {"probes_before": now, "probes_after": now, "probes": len(probes)}
+                return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
             lesson = Lesson(document, self._chunks(document), document.items, domain=domain, importance=importance)
             notes = {"left_out": told(left_out)} if left_out else {}
             try:
@@ -121,6 +119,21 @@ class Learner:
                 self._head = "unknown"
                 self._go_to(active)
                 raise
+
+    def learn_from_text(self, text: str, *, domain: str = "default", importance: float = 1.0, name: str = "") -> Commit:
+        """Learn a text that is no file."""
+        if not text.strip():
+            raise DocumentError("The text is empty.")
+        name = name or f"{' '.join(text.split()[:5])[:40]} ..."
+        return self.learn(Document(name, text), domain=domain, importance=importance)
+
+    def _earlier(self, document: Document, domain: str, active: Sequence[Commit]) -> Commit | None:
+        """The commit by which the present state knows this very content, in this domain where domains are kept apart."""
+        apart = self.reader.domains is not None
+        for known, commit in indicators.held(active).items():
+            if known.sha256 == document.sha256 and (known.domain == domain or not apart):
+                return commit
+        return None
 
     def _learn(
         self, lesson: Lesson, probes: Sequence[Probe], active: Sequence[Commit], notes: Mapping[str, Any]
@@ -195,13 +208,6 @@ class Learner:
         self._head = commit.id
         return commit
 
-    def learn_from_text(self, text: str, *, domain: str = "default", importance: float = 1.0, name: str = "") -> Commit:
-        """Learn a text that is no file."""
-        if not text.strip():
-            raise DocumentError("The text is empty.")
-        name = name or f"{' '.join(text.split()[:5])[:40]} ..."
-        return self.learn(Document(name, text), domain=domain, importance=importance)
-
     # --- asking (reader.py) -------------------------------------------------------------------------------------
 
     def ask(
@@ -251,8 +257,6 @@ class Learner:
             finally:
                 self._go_to(active)
 
-    # --- domains ------------------------------------------------------------------------------------------------
-
     # --- history ------------------------------------------------------------------------------------------------
 
     @property
@@ -291,26 +295,10 @@ class Learner:
 
     def status(self) -> dict[str, Any]:
         """Layers and parameters of the model, the state of the method, and where it lives."""
-        parameters = list(self.lm.model.named_parameters())
-        trainable = {name for name, parameter in parameters if parameter.requires_grad}
-        modified = self.lm.trainable_layers()
         active = self._active()
-        return {
-            "model": self.lm.name,
-            "base_digest": self.base,
-            "device": str(self.lm.device),
-            "dtype": str(self.lm.dtype).removeprefix("torch."),
-            "mixed": self.lm.mixed,
-            "layers": {"total": self.lm.layers, "modified": modified, "frozen": self.lm.layers - modified},
-            "parameters": {
-                "total": sum(p.numel() for _, p in parameters),
-                "trainable": sum(p.numel() for n, p in parameters if n in trainable),
-            },
-            "method": {
-                "name": self.method_name,
-                "config": self.config.model_dump(),
-                "parts": {name: len(state) for name, state in method_base.state_of(self.method).items()},
-            },
+        parts = {name: len(state) for name, state in method_base.state_of(self.method).items()}
+        return self.lm.facts() | {
+            "method": {"name": self.method_name, "config": self.config.model_dump(), "parts": parts},
             "lessons": len(active),
             "head": active[-1].id if active else None,
             "digest": self.digest,
@@ -330,6 +318,7 @@ class Learner:
             "config": self.config.model_dump(),
             "parent": active[-1].id if active else None,
             "lessons": len(active),
+            "holds": [list(held) for held in indicators.held(active)],
             "digest": self.digest,
             "metrics": dict(active[-1].metrics) if active else {},
         }
@@ -352,7 +341,8 @@ class Learner:
             if self.digest != manifest["digest"]:
                 raise HistoryError(f"The checkpoint {path} is damaged: it is not the state that its manifest names.")
 
-        return self._take_up(f"checkpoint {path.name}", sha256, None, change)
+        holds = manifest.get("holds", [])
+        return self._take_up(f"checkpoint {path.name}", sha256, None, change, lambda known: holds)
 
     def load_adapter(self, path: str | Path, domain: str = "default") -> Commit:
         """Take up an adapter that PEFT wrote as that of `domain`, in the same way; the one that was there is replaced."""
@@ -361,19 +351,34 @@ class Learner:
         if take is None:
             raise HistoryError(f"{path} is a PEFT adapter, and {self.method_name} has no place for one.")
         name = f"adapter {Path(path).name}"
-        return self._take_up(name, f"{name} {_now()}", domain, lambda: take(domain, Path(path)))
+        return self._take_up(
+            name,
+            f"{name} {_now()}",
+            domain,
+            lambda: take(domain, Path(path)),
+            lambda known: [list(held) for held in known if held.domain != domain],
+        )
 
-    def _take_up(self, name: str, sha256: str, domain: str | None, change: Callable[[], None]) -> Commit:
+    def _take_up(
+        self,
+        name: str,
+        sha256: str,
+        domain: str | None,
+        change: Callable[[], None],
+        holds: Callable[[Iterable[indicators.Held]], list[list[str]]],
+    ) -> Commit:
+        """Commit a state that comes from elsewhere; `holds` says what it was taught, given what was known before."""
         with writing(self.home):
             active = self._active()
             self._go_to(active)
             self._provide_sentinels(active)
-            before, metrics = self.digest, {"kept_before": self.kept(domain)}
+            before = self.digest
+            metrics: dict[str, Any] = {"kept_before": self.kept(domain)}
             try:
                 change()
                 if active and self.digest == before:
                     return replace(active[-1], already=True)
-                metrics["kept_after"] = self.kept(domain)
+                metrics |= {"kept_after": self.kept(domain), "holds": holds(indicators.held(active))}
                 return self._commit(self._described(name, sha256, domain or "default", before, metrics, active))
             except BaseException:
                 self._head = "unknown"

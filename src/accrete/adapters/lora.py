@@ -114,7 +114,7 @@ class LoraAdapters:
                 r=rank, lora_alpha=rank, target_modules=targets, task_type="CAUSAL_LM", inference_mode=True
             )
             weights = self._concatenated(domains, rank)
-        config.base_model_name_or_path = self.lm.name
+        config.base_model_name_or_path = self.lm.model.config._name_or_path or self.lm.name  # AutoPeftModel looks there
         config.save_pretrained(str(directory))
         tensors = {_PEFT_ROOT + name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
         save_file(tensors, directory / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})

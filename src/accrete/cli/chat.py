@@ -118,6 +118,8 @@ class Chat:
     def _undo(self, _: str) -> None:
         undone = self.learner.undo()
         print(f"undone: {undone.document} ({undone.id})")
+        if self.domain and self.domain not in (self.learner.reader.domains or {}):
+            self._domain("")  # nothing is left of it
 
     def _log(self, _: str) -> None:
         from accrete.cli.lessons import print_log

@@ -41,7 +41,7 @@ def learn(
         float | None, typer.Option(help="Share of the guard questions a lesson may cost; more is refused [0.05].")
     ] = None,
     replay_general: Annotated[
-        float | None, typer.Option(help="Share of general material in every step, for methods that replay it.")
+        float | None, typer.Option(help="General material, as a share of a full batch, for methods that replay it.")
     ] = None,
     clean: Annotated[
         bool | None, typer.Option("--clean/--keep-all", help="Leave out doubles, boilerplate, other languages [clean].")
@@ -68,6 +68,8 @@ def learn(
     for number, path in enumerate(queue, 1):
         place = f"[{number}/{len(queue)}] " if len(queue) > 1 else ""
         ticker = learner.progress = Ticker(f"{place}{path.name}", bool(session.json))
+        if place and not ticker.live:
+            print(f"{place}{path.name}", file=sys.stderr, flush=True)
         try:
             document, left_out = desk.read(path)
             commit = learner.learn(
@@ -288,7 +290,7 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
             console.print(f"   and {more} more (--json, --keep-all)", markup=False)
     if m.get("stopped_at_limit"):
         console.print(
-            "the lesson ended at its step limit before its loss fell to the mark; --set max_steps=N gives it more"
+            "the lesson ended at a limit before its loss fell to the mark; --set max_steps=N or max_epochs=N gives it more"
         )
 
 

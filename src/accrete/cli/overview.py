@@ -72,7 +72,7 @@ def domains(session: Session) -> None:
         table = plain_table("domain", "lessons", "kept", "parameters", "last document")
         for row in rows:
             own = "shared" if row["parameters"] is None else f"{row['parameters']:,}"
-            table.add_row(row["domain"], str(row["lessons"]), figure(row["kept"]), own, row["last"])
+            table.add_row(row["domain"], str(row["lessons"]), figure(row["kept"]), own, row["last"] or "-")
         console.print(table)
 
     session.print(rows, human)

@@ -20,6 +20,7 @@ from accrete.lm.batch import Sequence
 
 EPSILON, EXPONENT = 0.01, 0.6
 GRAM = 5  # tokens
+LEAST_QUESTION = 8  # tokens before the first target that make a question of them
 PERMUTATIONS, BANDS = 64, (4, 16)  # of MinHash: items meet when they share about 0.92 = (1/4)^(1/16) of their 5-grams
 
 
@@ -36,8 +37,9 @@ class Item:
 class Replay:
     """A reservoir of at most `capacity` token sequences for every domain.
 
-    An item that was there already, or nearly so, takes the place of the earlier one: the newer wording stands. Draws on the
-    generator it is given, so that one random state decides a whole lesson.
+    An item that was there already, or nearly so, or answers the same question otherwise, takes the place of the earlier one
+    (with a key of its own): what was said last stands. Draws on the generator it is given, so that one random state decides a
+    whole lesson.
     """
 
     def __init__(self, capacity: int, generator: torch.Generator, half_life: float = float("inf")):
@@ -74,13 +76,20 @@ class Replay:
         count = min(count, len(items))
         if not count:
             return []
-        priority = torch.tensor([item.importance * 0.5 ** (age / self.half_life) + EPSILON for item, age in items])
+        weights = [item.importance * 0.5 ** (age / self.half_life) + EPSILON for item, age in items]
+        priority = torch.tensor(weights, dtype=torch.float64)
         chosen = torch.multinomial(priority**EXPONENT, count, generator=self.generator)
         return [items[i][0].sequence for i in chosen.tolist()]
 
     def all(self, domain: str) -> list[Sequence]:
         """Everything that is kept of a domain."""
         return [item.sequence for item in self.kept.get(domain, ())]
+
+    def forget(self, domain: str) -> None:
+        """Let go of all of a domain."""
+        self.version += 1
+        self.kept.pop(domain, None)
+        self.lessons.pop(domain, None)
 
     def diversity(self) -> float | None:
         """Distinct 5-grams over all 5-grams of what is kept (distinct-5): 1 means that nothing is said twice."""
@@ -124,17 +133,19 @@ def _signature(ids: tuple[int, ...]) -> MinHash:
 
 
 def _without_doubles(items: SequenceOf[Item]) -> list[Item]:
-    """The items less those that a later one repeats, word for word or nearly."""
+    """The items less those that a later one repeats, word for word or nearly, or whose question it answers anew."""
     index = MinHashLSH(params=BANDS, num_perm=PERMUTATIONS)
     standing: dict[int, Item] = {}
     exact: dict[tuple[int, ...], int] = {}
     for place, item in enumerate(items):
         ids = item.sequence.ids
+        asked = item.sequence.target_from
+        question = ids[:asked] if asked >= LEAST_QUESTION else ids
         signature = _signature(ids)
-        for earlier in {exact[ids]} if ids in exact else index.query(signature):
+        for earlier in {exact[question]} if question in exact else index.query(signature):
             standing.pop(earlier, None)
             if earlier in index:
                 index.remove(earlier)
-        standing[place], exact[ids] = item, place
+        standing[place], exact[question] = item, place
         index.insert(place, signature)
     return list(standing.values())

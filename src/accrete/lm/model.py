@@ -12,6 +12,7 @@ import functools
 import hashlib
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,6 +110,23 @@ class LM:
         Answers and measures are not taken in it.
         """
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed and self.dtype == torch.float32)
+
+    def facts(self) -> dict[str, Any]:
+        """What it is and where: JSON's terms."""
+        parameters = list(self.model.parameters())
+        modified = self.trainable_layers()
+        return {
+            "model": self.name,
+            "base_digest": self.digest,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "mixed": self.mixed,
+            "layers": {"total": self.layers, "modified": modified, "frozen": self.layers - modified},
+            "parameters": {
+                "total": sum(p.numel() for p in parameters),
+                "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+            },
+        }
 
     # --- running ------------------------------------------------------------------------------------------------
 

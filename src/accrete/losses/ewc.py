@@ -38,6 +38,11 @@ class EWC:
             if n in self.fisher
         ]
 
+    @property
+    def holds(self) -> bool:
+        """Whether any of the guarded parameters was consolidated before."""
+        return bool(self._held)
+
     def __call__(self, lm: LM, batch: Batch, output_BTV: Tensor) -> Tensor:
         return self.penalty().to(output_BTV.device)
 

@@ -50,6 +50,7 @@ class FullFinetune(Method):
         self.random = RandomState(config.seed)
         self.adapter = FullAdapter(lm)
         self.replay = Replay(config.replay_capacity, self.random.generator)
+        self._learned = False  # whether the last lesson got to `enough`
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         new = study_sequences(self.lm, lesson, self.config.window)
@@ -65,7 +66,7 @@ class FullFinetune(Method):
             progress=progress,
         )
         self.replay.add(new, lesson.domain, lesson.importance)
-        cut = report.steps == self.config.max_steps
+        cut = report.steps == self.config.max_steps or bool(lesson.items and not self._learned)
         return replace(report, details={"stopped_at_limit": cut})
 
     def fuse(self, domains: Sequence[str]) -> dict[str, Tensor]:
@@ -83,6 +84,7 @@ class FullFinetune(Method):
         old_per_batch = int(self.config.batch_size * self.config.replay_fraction) if len(self.replay) else 0
         new_per_batch = self.config.batch_size - old_per_batch
         steps = checked = 0
+        self._learned = False
         for _ in range(epochs):
             order = torch.randperm(len(new), generator=self.random.generator).tolist()
             for start in range(0, len(new), new_per_batch):
@@ -93,7 +95,8 @@ class FullFinetune(Method):
                     return
             if steps - checked >= 4:  # measuring costs a third of an epoch
                 checked = steps
-                if self.lm.mean_loss(new) < self.config.enough:
+                self._learned = self.lm.mean_loss(new) < self.config.enough
+                if self._learned:
                     return
 
     def _general(self) -> Iterator[batch.Batch]:

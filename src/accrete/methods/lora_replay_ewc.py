@@ -50,7 +50,7 @@ class Options(Config):
     max_epochs: int = Field(80, ge=1)
     max_steps: int = Field(2_000, ge=1)
     text_epochs: int = Field(8, ge=1)  # over a text, which rarely gets to `enough`
-    text_steps: int = Field(30, ge=1)  # a short text is read more often, for about so many steps
+    text_steps: int = Field(60, ge=1)  # a short text is read more often, for about so many steps
     window: int = Field(256, ge=2)  # tokens of text read at once
     seed: int = 0
 
@@ -68,6 +68,7 @@ class LoraReplayEwc(Method):
         self.adapter = LoraAdapters(lm, config.rank, config.alpha, config.targets, generator)
         self.replay = Replay(config.replay_capacity, generator, config.replay_half_life)
         self.anchor = EWC(config.ewc_weight, config.ewc_decay, generator)
+        self._learned = False  # whether the last lesson got to `enough`
         self._topics: tuple[Any, Topics] | None = None  # made from the replay when a question needs it
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
@@ -81,13 +82,15 @@ class LoraReplayEwc(Method):
             optimizer=torch.optim.AdamW(parameters.values(), lr=self.config.rate, weight_decay=0.0, fused=True),
             progress=progress,
         )
-        penalty = float(self.anchor.penalty().detach())
+        penalty = (
+            float(self.anchor.penalty().detach()) if self.anchor.holds else None
+        )  # nothing before the first anchor
         self.replay.add(new, lesson.domain, lesson.importance)
         if self.replay.lessons[lesson.domain] % self.config.ewc_every == 0:
             examples = self.replay.sample(self.config.ewc_examples, lesson.domain)
             self.anchor.consolidate(self.lm, parameters, examples + self._general(self.config.ewc_examples))
         details = {
-            "stopped_at_limit": report.steps == self.config.max_steps,
+            "stopped_at_limit": report.steps == self.config.max_steps or bool(lesson.items and not self._learned),
             "ewc_penalty": penalty,
             "replay_diversity": self.replay.diversity(),
         }
@@ -98,10 +101,11 @@ class LoraReplayEwc(Method):
         c = self.config
         size = min(c.batch_size, len(new))
         old = min(c.replay, self.replay.size(lesson.domain))
-        general = round((c.batch_size + c.replay) * c.replay_general / (1 - c.replay_general))
-        general *= bool(self.lm.background)
+        share = c.replay_general if self.lm.background else 0.0
+        general = round((c.batch_size + c.replay) * share / (1 - share))
         least, most = self._epochs(lesson, len(new))
         steps = checked = 0
+        self._learned = False
         for epoch in range(1, most + 1):
             order = torch.randperm(len(new), generator=self.random.generator).tolist()
             for start in range(0, len(new), size):
@@ -112,7 +116,8 @@ class LoraReplayEwc(Method):
                     return
             if (epoch >= least or steps >= c.min_steps) and steps - checked >= 4:  # measuring costs a third of an epoch
                 checked = steps
-                if self.lm.mean_loss(new) < c.enough:
+                self._learned = self.lm.mean_loss(new) < c.enough
+                if self._learned:
                     return
 
     def _epochs(self, lesson: Lesson, sequences: int) -> tuple[int, int]:
@@ -146,11 +151,14 @@ class LoraReplayEwc(Method):
         return self.adapter.fuse(domains)
 
     def save_adapter(self, domains: Sequence[str], directory: Path) -> None:
+        """Write the sum of these domains' adapters as PEFT does."""
         self.adapter.save(domains, directory)
 
     def load_adapter(self, domain: str, directory: Path) -> None:
+        """Take up a foreign adapter; what was kept of the one it replaces goes with that one."""
         self.adapter.load(domain, directory)
         self.anchor.forget(self.adapter.open(domain))
+        self.replay.forget(domain)
 
     def _domain_of(self, question: str) -> str | None:
         if len(self.adapter.configs) < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,6 +29,10 @@ def export(lm: LM, method: Method, directory: Path, form: str, domains: Sequence
         if directory.exists():
             directory.rmdir()
         replace_directory(directory, write)
+        mask = os.umask(0)
+        os.umask(mask)
+        for file in directory.iterdir():  # safetensors lets only its owner read what it writes
+            file.chmod(0o666 & ~mask)
     return directory
 
 

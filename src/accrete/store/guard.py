@@ -15,16 +15,16 @@ def harm(document: str, metrics: Mapping[str, Any], max_forgetting: float) -> Le
 
     A ForgettingError when it cost more than `max_forgetting` of the guard sentinels, which are counted as shares.
     """
-    before, after = metrics["loss_before"], metrics["loss_after"]
-    if not after <= before + HARM:
-        return LessonError(
-            f"{document} was not learned, and the lesson was taken back: its loss went from {before:.2f} to {after:.2f}."
-            " A lower rate may help."
-        )
     before, after = metrics["kept_before"], metrics["kept_after"]
     if after is not None and before - after > max_forgetting + 1e-9:
         return ForgettingError(
             f"{document} was refused and taken back: of the guard questions, {before:.3f} were answered before it and"
             f" {after:.3f} after it, a loss above max_forgetting = {max_forgetting:g}."
+        )
+    before, after = metrics["loss_before"], metrics["loss_after"]
+    if not after <= before + HARM:
+        return LessonError(
+            f"{document} was not learned, and the lesson was taken back: its loss went from {before:.2f} to {after:.2f}."
+            " A lower rate may help."
         )
     return None

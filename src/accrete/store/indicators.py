@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from accrete.store.journal import Commit
 
@@ -15,7 +15,7 @@ def forgetting(commits: Sequence[Commit]) -> dict[str, Any]:
     that cost most; `last` holds what the last lesson measured of itself.
     """
     active = [c for c in commits if c.undone is None]
-    measured = [c for c in active if c.metrics.get("kept_after") is not None]
+    measured = [c for c in active if c.metrics.get("kept_after") is not None and "holds" not in c.metrics]
     by_domain: dict[str, list[Commit]] = {}
     for commit in measured:
         by_domain.setdefault(commit.domain, []).append(commit)
@@ -39,20 +39,40 @@ def forgetting(commits: Sequence[Commit]) -> dict[str, Any]:
     }
 
 
+class Held(NamedTuple):
+    """Something that the present state was taught."""
+
+    sha256: str
+    domain: str
+    document: str
+
+
+def held(active: Sequence[Commit]) -> dict[Held, Commit]:
+    """What the state after these commits was taught, and by which; a state that was loaded says itself what it holds."""
+    known: dict[Held, Commit] = {}
+    for commit in active:
+        if "holds" in commit.metrics:
+            known = {Held(*row): commit for row in commit.metrics["holds"]}
+        else:
+            known[Held(commit.sha256, commit.domain, commit.document)] = commit
+    return known
+
+
 def by_domain(active: Sequence[Commit], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
     """What was taught in each domain. `sizes` has the parameters of a domain's own adapter, where it has one."""
-    rows: dict[str, list[Commit]] = {}
-    for commit in active:
-        rows.setdefault(commit.domain, []).append(commit)
+    documents: dict[str, list[str]] = {domain: [] for domain in sizes}
+    for known in held(active):
+        documents.setdefault(known.domain, []).append(known.document)
+    kept = {c.domain: c.metrics.get("kept_after") for c in active if "holds" not in c.metrics}
     return [
         {
-            "domain": name,
-            "lessons": len(commits),
-            "last": commits[-1].document,
-            "kept": commits[-1].metrics.get("kept_after"),
-            "parameters": sizes.get(name),
+            "domain": domain,
+            "lessons": len(names),
+            "last": names[-1] if names else None,
+            "kept": kept.get(domain),
+            "parameters": sizes.get(domain),
         }
-        for name, commits in rows.items()
+        for domain, names in documents.items()
     ]
 
 
