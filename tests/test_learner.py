@@ -402,3 +402,37 @@ def test_a_checkpoint_of_another_model_is_refused(learner, make_learner, tmp_pat
     with pytest.raises(HistoryError, match="another base model"):
         other.load_checkpoint(tmp_path / "checkpoint")
     assert other.digest == birth and other.log() == []
+
+
+def test_after_a_load_what_is_not_in_the_state_can_be_learned_again(learner, tmp_path):
+    learner.learn(document(1))
+    learner.save_checkpoint(tmp_path / "one")
+    second = learner.learn(document(2)).digest_after
+    learner.load_checkpoint(tmp_path / "one")
+    assert learner.learn(document(1)).already  # it is in what was loaded
+    again = learner.learn(document(2))
+    assert not again.already and again.digest_after == second
+
+
+def test_what_a_checkpoint_holds_is_known_in_another_home(learner, make_learner, tmp_path):
+    learner.learn(document(1))
+    learner.save_checkpoint(tmp_path / "one")
+    other = make_learner(tmp_path / "other")
+    other.load_checkpoint(tmp_path / "one")
+    assert other.learn(document(1)).already and not other.learn(document(2)).already
+    assert [(row["domain"], row["lessons"]) for row in other.domains()] == [("default", 2)]
+
+
+@pytest.mark.parametrize(("method", "known"), [("full_finetune", True), ("lora_replay_ewc", False)])
+def test_a_document_is_known_by_domain_where_domains_are_kept_apart(make_lm, home, method, known):
+    options = {"max_steps": 2, "batch_size": 4}
+    learner = Learner(make_lm(layers=2), method=method, home=home, config=options, max_forgetting=1.0)
+    learner.learn(document(1), domain="ships")
+    assert learner.learn(document(1), domain="towns").already is known
+    assert learner.learn(document(1), domain="ships").already
+
+
+@pytest.mark.parametrize("importance", [0.0, -1.0, 1e-9, 1e39, float("nan"), float("inf")])
+def test_an_importance_that_is_none_is_refused(learner, importance):
+    with pytest.raises(UsageError, match="importance"):
+        learner.learn(document(1), importance=importance)

@@ -105,6 +105,31 @@ def test_a_double_takes_the_place_of_the_earlier_one() -> None:
     assert held(memory) == [sequences(2)[1], sequences(1)[0], near]
 
 
+def test_a_new_answer_takes_the_place_of_the_old_one() -> None:
+    question = tuple(range(20))
+    memory = replay(capacity=10)
+    memory.add([Sequence((*question, 50, 51), 20), Sequence((*question[::-1], 50, 51), 20)])
+    memory.add([Sequence((*question, 60, 61, 62), 20)])
+    assert held(memory) == [Sequence((*question[::-1], 50, 51), 20), Sequence((*question, 60, 61, 62), 20)]
+
+
+def test_a_forgotten_domain_is_gone() -> None:
+    memory = replay()
+    memory.add(sequences(3), "ships")
+    memory.add(sequences(3), "towns")
+    memory.forget("ships")
+    assert (
+        memory.size("ships") == 0 and memory.size("towns") == 3 and not any("ships" in k for k in memory.state_dict())
+    )
+
+
+def test_weights_of_every_size_can_be_drawn() -> None:
+    memory = replay()
+    memory.add(sequences(2), importance=0.001)
+    memory.add(sequences(4)[2:], importance=1000.0)
+    assert len(memory.sample(4)) == 4
+
+
 def test_diversity_is_the_share_of_distinct_grams() -> None:
     memory = replay()
     assert memory.diversity() is None

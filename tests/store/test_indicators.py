@@ -64,4 +64,5 @@ def test_what_was_taught_by_domain():
     rows = by_domain([c for c in HISTORY if c.undone is None], {"sea": 100, "air": 5, "nowhere": 9})
     assert [(r["domain"], r["lessons"], r["last"], r["kept"], r["parameters"]) for r in rows] == [
         ("sea", 2, "d3", 0.6, 100), ("land", 1, "d2", 0.4, None), ("air", 1, "d4", None, 5),
+        ("nowhere", 0, None, None, 9),
     ]  # fmt: skip

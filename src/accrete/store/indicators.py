@@ -60,9 +60,11 @@ def held(active: Sequence[Commit]) -> dict[Held, Commit]:
 
 def by_domain(active: Sequence[Commit], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
     """What was taught in each domain. `sizes` has the parameters of a domain's own adapter, where it has one."""
-    documents: dict[str, list[str]] = {domain: [] for domain in sizes}
+    documents: dict[str, list[str]] = {}
     for known in held(active):
         documents.setdefault(known.domain, []).append(known.document)
+    for domain in sizes:  # an adapter may come from elsewhere
+        documents.setdefault(domain, [])
     kept = {c.domain: c.metrics.get("kept_after") for c in active if "holds" not in c.metrics}
     return [
         {
