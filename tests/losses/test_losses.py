@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from accrete.adapters.full import FullAdapter
 from accrete.lm.batch import IGNORED, Batch, Sequence, collate
-from accrete.losses.distill import KLToBase, kl_divergence
+from accrete.losses.distill import KLOnGeneral, KLToBase, kl_divergence
 from accrete.losses.next_token import next_token
 
 VOCABULARY = 20
@@ -121,3 +121,20 @@ def test_kl_counts_targets_only() -> None:
     counted = kl_divergence(base[:, 1:4], now[:, 1:4], torch.tensor([[1, 4, 5]]))
     torch.testing.assert_close(kl_divergence(base, now, labels), counted)
     assert float(kl_divergence(base, base, labels)) == pytest.approx(0.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_kl_sees_the_base_under_autocast_as_well(batch: Batch, shared: bool) -> None:
+    """A cache of cast weights would hand the base the taught weights, and KL would be 0 whatever was forgotten."""
+    lm = tiny_lm(layers=2)
+    adapter = FullAdapter(lm)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    general = Batch(batch.ids_BT, batch.mask_BT, batch.labels_BT, general=len(batch.ids_BT))
+    loss = KLOnGeneral(1.0, adapter.off) if shared else KLToBase(1.0, adapter.off, itertools.repeat(batch))
+    exact = float(loss(lm, general, lm.logits(general)))
+    lm.mixed = True
+    with lm.autocast():
+        assert float(loss(lm, general, lm.logits(general))) == pytest.approx(exact, rel=0.05)
+    assert exact > 0.1

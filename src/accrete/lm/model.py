@@ -109,7 +109,9 @@ class LM:
 
         Answers and measures are not taken in it.
         """
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed and self.dtype == torch.float32)
+        mixed = self.mixed and self.dtype == torch.float32
+        # Without a cache of cast weights: within one step an adapter may point a parameter at its base and back.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed, cache_enabled=False)
 
     def facts(self) -> dict[str, Any]:
         """What it is and where: JSON's terms."""
