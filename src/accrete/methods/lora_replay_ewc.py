@@ -50,7 +50,7 @@ class Options(Config):
     max_epochs: int = Field(80, ge=1)
     max_steps: int = Field(2_000, ge=1)
     text_epochs: int = Field(8, ge=1)  # over a text, which rarely gets to `enough`
-    text_steps: int = Field(60, ge=1)  # a short text is read more often, for about so many steps
+    text_steps: int = Field(30, ge=1)  # a short text is read more often, for about so many steps
     window: int = Field(256, ge=2)  # tokens of text read at once
     seed: int = 0
 
