@@ -32,7 +32,7 @@ from accrete.store import checkpoint, guard, indicators
 from accrete.store.home import check_home, check_room, default_home, writing
 from accrete.store.journal import Commit, Journal
 from accrete.store.sentinels import provide_sentinels, read_sentinels
-from accrete.types import Answer, Document, Lesson, Passage, Probe, Query
+from accrete.types import Answer, Document, Lesson, Probe, Query
 
 Progress = Callable[[str, int, float], None]
 """(stage, step, loss): "measuring", "learning" or "saving"."""
@@ -111,7 +111,13 @@ class Learner:
                 now = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
                 asked = {"probes_before": now, "probes_after": now, "probes": len(probes)}
                 return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
-            lesson = Lesson(document, self._chunks(document), document.items, domain=domain, importance=importance)
+            lesson = Lesson(
+                document,
+                chunks(document, CHUNK_TOKENS, self.lm.count_tokens),
+                document.items,
+                domain=domain,
+                importance=importance,
+            )
             notes = {"left_out": told(left_out)} if left_out else {}
             try:
                 return self._learn(lesson, probes, active, notes)
@@ -173,10 +179,6 @@ class Learner:
         self._refuse_harm(commit)
         self.progress("saving", report.steps, 0.0)
         return self._commit(commit)
-
-    def _chunks(self, document: Document) -> tuple[Passage, ...]:
-        """Passages of whole sentences, counted in tokens of this model."""
-        return chunks(document, CHUNK_TOKENS, lambda text: len(self.lm.tokenizer(text)["input_ids"]))
 
     def _refuse_harm(self, commit: Commit) -> None:
         if error := guard.harm(commit.document, commit.metrics, self.max_forgetting):

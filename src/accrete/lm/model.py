@@ -95,6 +95,9 @@ class LM:
     def context_length(self) -> int:
         return int(self.model.config.max_position_embeddings)
 
+    def count_tokens(self, text: str) -> int:
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     @property
     def pad(self) -> int:
         return self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
