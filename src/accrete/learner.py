@@ -111,13 +111,8 @@ class Learner:
                 now = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
                 asked = {"probes_before": now, "probes_after": now, "probes": len(probes)}
                 return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
-            lesson = Lesson(
-                document,
-                chunks(document, CHUNK_TOKENS, self.lm.count_tokens),
-                document.items,
-                domain=domain,
-                importance=importance,
-            )
+            passages = chunks(document, CHUNK_TOKENS, self.lm.count_tokens)
+            lesson = Lesson(document, passages, document.items, domain=domain, importance=importance)
             notes = {"left_out": told(left_out)} if left_out else {}
             try:
                 return self._learn(lesson, probes, active, notes)
