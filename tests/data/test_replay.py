@@ -113,6 +113,15 @@ def test_a_new_answer_takes_the_place_of_the_old_one() -> None:
     assert held(memory) == [Sequence((*question[::-1], 50, 51), 20), Sequence((*question, 60, 61, 62), 20)]
 
 
+def test_what_is_said_anew_is_dropped_before_it_is_studied() -> None:
+    question = tuple(range(20))
+    memory = replay(capacity=10)
+    memory.supersede([Sequence((*question, 60), 20)], "default")  # nothing was there
+    memory.add([Sequence((*question, 50, 51), 20), *sequences(2)])
+    memory.supersede([Sequence((*question, 60), 20)], "default")
+    assert held(memory) == sequences(2) and memory.lessons == {"default": 1}
+
+
 def test_a_forgotten_domain_is_gone() -> None:
     memory = replay()
     memory.add(sequences(3), "ships")

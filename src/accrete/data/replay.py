@@ -65,6 +65,13 @@ class Replay:
         threshold = sorted((item.key for item in items), reverse=True)[: self.capacity][-1:] or [2.0]
         self.kept[domain] = [item for item in items if item.key >= threshold[0]][: self.capacity]
 
+    def supersede(self, sequences: SequenceOf[Sequence], domain: str) -> None:
+        """Drop what these are about to say anew: an old answer must not be studied against the new one."""
+        anew = {_question(sequence) for sequence in sequences}
+        if domain in self.kept:
+            self.version += 1
+            self.kept[domain] = [item for item in self.kept[domain] if _question(item.sequence) not in anew]
+
     def sample(self, count: int, domain: str | None = None) -> list[Sequence]:
         """`count` different sequences of a domain, or of all; fewer when there are fewer."""
         items = [
@@ -125,6 +132,12 @@ def _grams(ids: SequenceOf[int]) -> list[tuple[int, ...]]:
     return [tuple(ids[i : i + GRAM]) for i in range(max(1, len(ids) - GRAM + 1))]
 
 
+def _question(sequence: Sequence) -> tuple[int, ...]:
+    """What comes before the first target, or the whole of a sequence that asks nothing."""
+    asked = sequence.target_from
+    return sequence.ids[:asked] if asked >= LEAST_QUESTION else sequence.ids
+
+
 @functools.lru_cache(maxsize=20_000)
 def _signature(ids: tuple[int, ...]) -> MinHash:
     signature = MinHash(num_perm=PERMUTATIONS)
@@ -139,8 +152,7 @@ def _without_doubles(items: SequenceOf[Item]) -> list[Item]:
     exact: dict[tuple[int, ...], int] = {}
     for place, item in enumerate(items):
         ids = item.sequence.ids
-        asked = item.sequence.target_from
-        question = ids[:asked] if asked >= LEAST_QUESTION else ids
+        question = _question(item.sequence)
         signature = _signature(ids)
         for earlier in {exact[question]} if question in exact else index.query(signature):
             standing.pop(earlier, None)

@@ -54,6 +54,7 @@ class FullFinetune(Method):
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         new = study_sequences(self.lm, lesson, self.config.window)
+        self.replay.supersede(new, lesson.domain)
         losses: list[Loss] = [next_token]
         if self.lm.background and self.config.kl_weight:
             losses.append(KLToBase(self.config.kl_weight, self.adapter.off, self._general()))

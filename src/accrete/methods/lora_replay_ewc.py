@@ -73,6 +73,7 @@ class LoraReplayEwc(Method):
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         new = study_sequences(self.lm, lesson, self.config.window)
+        self.replay.supersede(new, lesson.domain)
         parameters = self.adapter.open(lesson.domain)
         self.anchor.guard(parameters)
         report = fit(
