@@ -9,30 +9,34 @@ import functools
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from accrete.config import Config, build, parse_yaml
-from accrete.data.corpus import WorldCorpus, mixed, real_text
+from accrete.data.corpus import WorldCorpus
+from accrete.data.packing import pack
+from accrete.data.real import Unseen, mixed, real_questions, real_text
 from accrete.errors import DocumentError, UsageError
 from accrete.files import replace_directory, write_atomically
 from accrete.lm.decode import answer
 from accrete.lm.load import choose_device, load, quiet
 from accrete.lm.pretrain import Progress, TrainConfig, pretrain
+from accrete.lm.tokenizer import TURN_END, TURN_START
 from accrete.scoring import exact_match
 from accrete.types import Example, Probe, Query
 
 if TYPE_CHECKING:
     import numpy
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from accrete.lm.model import LM
 
 TOKENIZER_DOCUMENTS = 30_000
-SHARD_DOCUMENTS = 10_000
+SHARD_DOCUMENTS = 20_000
 
 
 class WorldConfig(Config):
@@ -43,10 +47,16 @@ class WorldConfig(Config):
 
 
 class TextConfig(Config):
-    """Real text: files (with $VARIABLES), and the share of all characters that comes from them."""
+    """Real text and questions: files (with $VARIABLES), and the share of all characters that comes from them.
+
+    `question_share` of that share are reading questions and tasks; what occurs in one of the `unseen` files is dropped.
+    """
 
     paths: tuple[str, ...] = ()
-    share: float = Field(0.15, ge=0, lt=1)
+    questions: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    share: float = Field(0.35, ge=0, lt=1)
+    question_share: float = Field(0.4, ge=0, lt=1)
 
 
 class Recipe(Config):
@@ -98,7 +108,8 @@ def run(
     attention = "eager" if where.type == "cpu" else "sdpa"
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(where)
     announce(f"training {sum(p.numel() for p in model.parameters()):,} parameters on {where}")
-    loss = pretrain(model, ids, recipe.train, out / "checkpoint", progress)
+    weigh = weigher(tokenizer, recipe.train.prompt_weight)
+    loss = pretrain(model, ids, recipe.train, out / "checkpoint", progress, weigh)
     announce(f"trained to a loss of {loss:.3f}")
 
     def write(folder: Path) -> None:
@@ -142,8 +153,15 @@ def documents(recipe: Recipe, share: float | None = None) -> Iterator[str]:
     world = iter(WorldCorpus(recipe.world.seed, recipe.world.entities))
     if not recipe.text.paths:
         return world
-    paths = [Path(os.path.expandvars(path)) for path in recipe.text.paths]
-    return mixed(world, real_text(paths, recipe.world.seed), recipe.text.share if share is None else share)
+    real = real_text(_files(recipe.text.paths), recipe.world.seed)
+    if recipe.text.questions:
+        asked = real_questions(_files(recipe.text.questions), Unseen(_files(recipe.text.unseen)), recipe.world.seed)
+        real = mixed(real, asked, recipe.text.question_share)
+    return mixed(world, real, recipe.text.share if share is None else share)
+
+
+def _files(paths: Iterable[str]) -> list[Path]:
+    return [Path(os.path.expandvars(path)) for path in paths]
 
 
 def _tokenizer(recipe: Recipe, out: Path, announce: Callable[[str], None]) -> PreTrainedTokenizerBase:
@@ -165,7 +183,7 @@ def _tokenizer(recipe: Recipe, out: Path, announce: Callable[[str], None]) -> Pr
 def _tokens(
     recipe: Recipe, out: Path, tokenizer: PreTrainedTokenizerBase, announce: Callable[[str], None]
 ) -> numpy.ndarray:
-    """Packed ids: documents one after the other, each closed by the pad token (which is the end of a text).
+    """Packed ids: rows of whole documents (`data/packing.py`).
 
     They are written in shards, so that a killed run loses at most one. The documents of a finished shard are drawn again
     all the same: the stream goes on from them.
@@ -182,11 +200,35 @@ def _tokens(
         path = folder / f"{len(shards):05}.npy"
         if not path.exists():
             encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-            ids = numpy.fromiter((i for row in encoded for i in (*row, tokenizer.pad_token_id)), dtype=kind)
+            rows = pack(encoded, recipe.train.length, tokenizer.pad_token_id)
+            ids = numpy.fromiter(itertools.chain.from_iterable(rows), dtype=kind)
             write_atomically(path, functools.partial(_save_array, array=ids))
         shards.append(numpy.load(path, mmap_mode="r"))
         filled += len(shards[-1])
     return numpy.concatenate(shards)[: recipe.train.tokens]
+
+
+def weigher(tokenizer: PreTrainedTokenizerBase, prompt_weight: float) -> Callable[[Tensor], Tensor]:
+    """What a token counts as a target: `prompt_weight` in what a user says, nothing where it only fills a row, else 1."""
+    import torch
+
+    def first(text: str) -> int:
+        return int(tokenizer(text, add_special_tokens=False)["input_ids"][0])
+
+    start, end, user, pad = first(TURN_START), first(TURN_END), first("user"), tokenizer.pad_token_id
+
+    def weigh(ids_BT: Tensor) -> Tensor:
+        places = torch.arange(ids_BT.shape[1], device=ids_BT.device).expand_as(ids_BT)
+        opened = torch.where(ids_BT == start, places, -1).cummax(1).values
+        closed = torch.where(ids_BT == end, places, -1).cummax(1).values
+        role = ids_BT.gather(1, (opened + 1).clamp(max=ids_BT.shape[1] - 1))
+        asked = (opened >= 0) & (opened > closed) & (role == user)
+        weights = torch.where(asked, prompt_weight, 1.0)
+        filler = ids_BT == pad
+        filler[:, 1:] &= ids_BT[:, :-1] == pad
+        return weights.masked_fill(filler, 0.0)
+
+    return weigh
 
 
 def _discard(_: object) -> None:

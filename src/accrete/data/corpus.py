@@ -1,26 +1,49 @@
-"""Pretraining text: the fictional world as passages and conversations, mixed with real text. Ends at strings."""
+"""Pretraining text from the fictional world: passages, conversations and tasks about them. Ends at strings.
+
+Real text and real questions are `real.py`; the prompts are those of `lm/tasks.py`.
+"""
 
 from __future__ import annotations
 
-import json
-import lzma
 import random
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 
-from accrete.data.world import Entity, World
-from accrete.errors import DocumentError
-from accrete.lm.tokenizer import chatml
-from accrete.types import Example, Probe
+from accrete.data.world import Entity, World, kinds, relations, spoken
+from accrete.lm.tasks import (
+    LIST_FACTS,
+    NOT_STATED,
+    RESTATE,
+    REVERSE,
+    WRITE_QUESTIONS,
+    about,
+    prompt,
+    write_facts,
+    write_pairs,
+)
+from accrete.lm.tokenizer import END_OF_TEXT, chatml
+from accrete.types import Example, Fact, Probe
 
-TAUGHT = (0, 1, 2)  # question phrasings that pretraining may use: the last one is held out
+# How often each kind of document is drawn. Those with several questions a passage are worth the most a token.
+WEIGHTS = {
+    "reading": 26,
+    "reading_dated": 15,
+    "closed_book": 24,
+    "questions": 10,
+    "facts": 10,
+    "facts_dated": 5,
+    "reverse": 4,
+    "restate": 8,
+    "questions_first": 4,
+    "plain": 4,
+}
 
 
 class WorldCorpus:
     """An endless, seeded stream of documents about one world with a persistent population.
 
-    Persistent facts are asked closed-book and are what the trained model knows; fresh entities occur once and can only
-    be answered by reading.
+    Persistent facts are asked closed-book and are what the trained model knows; fresh entities occur once and can only be
+    answered by reading.
     """
 
     def __init__(self, seed: int = 0, entities: int = 600):
@@ -29,48 +52,157 @@ class WorldCorpus:
         self._pairs = [(entity, fact) for entity in self.persistent for fact in entity.facts]
 
     def __iter__(self) -> Iterator[str]:
-        draw = self.world.random
-        makers = (self.reading, self.closed_book, self.dated, self.plain)
+        makers = [getattr(self, name) for name in WEIGHTS]
         while True:
-            (maker,) = draw.choices(makers, weights=(50, 35, 8, 7))
+            (maker,) = self.world.random.choices(makers, weights=tuple(WEIGHTS.values()))
             yield maker()
 
-    def _entities(self) -> list[Entity]:
+    # --- what a document is about -------------------------------------------------------------------------------
+
+    def entities(self, persistent: float = 0.15) -> list[Entity]:
+        """One to three entities; two of one kind are the harder to tell apart, so that they are drawn often."""
         draw = self.world.random
-        count = 1 if draw.random() < 0.65 else 2
-        if draw.random() < 0.3:
+        count = draw.choices((1, 2, 3), (55, 32, 13))[0]
+        if draw.random() < persistent:
             return draw.sample(self.persistent, count)
-        return [self.world.entity(facts=draw.randint(2, 5)) for _ in range(count)]
+        kind = draw.choice(kinds())
+        most = {1: 7, 2: 5, 3: 3}[count]
+        return [
+            self.world.entity(kind if draw.random() < 0.6 else None, draw.randint(1 if count > 1 else 2, most))
+            for _ in range(count)
+        ]
+
+    def passage(self, entities: Sequence[Entity]) -> str:
+        """A passage whose sentences are in order, or mixed up between entities that are named in each."""
+        return self.world.passage(entities, fillers=self.world.random.choice((0.0, 0.0, 0.3)))
+
+    def history(self) -> tuple[list[Fact], list[str]]:
+        """Dated facts of one entity and the sentences that say them, as intervals or as moments, between others."""
+        draw, world = self.world.random, self.world
+        while True:
+            entity = world.entity(facts=draw.randint(3, 7))
+            if any(relations()[fact.relation].changes for fact in entity.facts):
+                break
+        changing = [fact for fact in entity.facts if relations()[fact.relation].changes][: draw.choice((1, 1, 2, 3))]
+        periods = _periods(draw, draw.randint(1, 4))
+        dated = world.timeline(replace(entity, facts=tuple(changing)), periods, share=0.85)
+        said = say_history(world, dated, as_moments=draw.random() < 0.5)
+        steady = [fact for fact in entity.facts if fact not in changing][: draw.choice((0, 0, 1, 2))]
+        said += [world.statement(fact) for fact in steady]
+        if draw.random() < 0.4:
+            draw.shuffle(said)
+        return dated, said
+
+    # --- documents ----------------------------------------------------------------------------------------------
 
     def reading(self) -> str:
-        """A passage, then several questions about it in one conversation: it teaches to read and to ask."""
-        draw, entities = self.world.random, self._entities()
+        """A passage, then questions about it in one conversation, some of which it does not answer."""
+        draw, entities = self.world.random, self.entities()
         facts = [fact for entity in entities for fact in entity.facts]
-        asked = draw.sample(facts, min(len(facts), draw.randint(2, 4)))
-        turns = [(self.world.question(fact, draw.choice(TAUGHT)), fact.value) for fact in asked]
-        passage = self.world.passage(entities)
-        return chatml([(f"{passage}\n\n{turns[0][0]}", turns[0][1]), *turns[1:]])
+        turns = [(self.world.ask(fact), fact.value) for fact in draw.sample(facts, min(len(facts), draw.randint(3, 6)))]
+        turns += [(self.world.reverse(fact), fact.subject) for fact in draw.sample(facts, 1) if draw.random() < 0.3]
+        for entity in entities:
+            if draw.random() < 0.45 and (fact := self.missing(entity)):
+                turns.append((self.world.ask(fact), NOT_STATED))
+        draw.shuffle(turns)
+        return self._conversation(self.passage(entities), turns)
+
+    def missing(self, entity: Entity) -> Fact | None:
+        """Something of its kind that is not said of the entity."""
+        said = {fact.relation for fact in entity.facts}
+        left = [name for name, relation in relations().items() if relation.kind == entity.kind and name not in said]
+        return Fact(entity.name, self.world.random.choice(left), "") if left else None
+
+    def reading_dated(self) -> str:
+        """A history, asked for what held when, and to be finished: "[2020] The mayor of S is"."""
+        draw, world = self.world.random, self.world
+        dated, said = self.history()
+        turns = []
+        for fact in draw.sample(dated, min(len(dated), 5)):
+            date = moment_within(fact, draw)
+            asked = world.complete(fact, date) if draw.random() < 0.3 else world.ask_as_of(fact, date)
+            turns.append((asked, fact.value))
+        if draw.random() < 0.3:
+            fact = min(dated, key=lambda fact: fact.valid_from or "")
+            before = str(int((fact.valid_from or "0")[:4]) - draw.randint(1, 5))
+            turns.append((world.ask_as_of(fact, before), NOT_STATED))
+        newest = [fact for fact in dated if fact.valid_until is None]
+        if draw.random() < 0.4:
+            fact = draw.choice(newest)
+            turns.append((world.ask(replace(fact, valid_from=None)), fact.value))
+        draw.shuffle(turns)
+        return self._conversation(" ".join(said), turns)
+
+    def _conversation(self, passage: str, turns: list[tuple[str, str]]) -> str:
+        asked = about(passage, turns[0][0], instructed=self.world.random.random() < 0.5)
+        return chatml([(asked, turns[0][1]), *turns[1:]])
 
     def closed_book(self) -> str:
         """Questions about persistent facts, with nothing to read."""
         draw = self.world.random
-        asked = draw.sample(self._pairs, 5)
-        return chatml([(self.world.question(fact, draw.choice(TAUGHT)), fact.value) for _, fact in asked])
+        turns = []
+        for _, fact in draw.sample(self._pairs, draw.randint(3, 8)):
+            backwards = draw.random() < 0.1 and relations()[fact.relation].asks_who
+            turns.append((self.world.reverse(fact), fact.subject) if backwards else (self.world.ask(fact), fact.value))
+        return chatml(turns)
 
-    def dated(self) -> str:
-        """Changing facts with their years, asked "As of" a year."""
-        draw = self.world.random
-        entity = self.world.entity()
-        while not (facts := self.world.timeline(entity, sorted(draw.sample(range(1990, 2025), 2)), share=0.8)):
-            entity = self.world.entity()
-        passage = " ".join(self.world.statement(fact) for fact in facts)
-        turns = [
-            (self.world.question(fact, draw.choice(TAUGHT)), fact.value) for fact in draw.sample(facts, len(facts))
-        ]
-        return chatml([(f"{passage}\n\n{turns[0][0]}", turns[0][1]), *turns[1:3]])
+    def questions(self) -> str:
+        """Write questions and answers that cover a passage."""
+        entities = self.entities()
+        facts = [fact for entity in entities for fact in entity.facts]
+        pairs = [Example(self.world.ask(fact), fact.value) for fact in facts]
+        return chatml([(prompt(WRITE_QUESTIONS, self.passage(entities)), write_pairs(pairs))])
+
+    def reverse(self) -> str:
+        """Write the reverse questions of a passage."""
+        entities = self.entities()
+        pairs = [Example(self.world.reverse(fact), fact.subject) for entity in entities for fact in entity.facts]
+        return chatml([(prompt(REVERSE, self.passage(entities)), write_pairs(pairs))])
+
+    def facts(self) -> str:
+        """List the facts of a passage."""
+        entities = self.entities()
+        facts = [as_listed(fact) for entity in entities for fact in entity.facts]
+        return chatml([(prompt(LIST_FACTS, self.passage(entities)), write_facts(facts))])
+
+    def facts_dated(self) -> str:
+        """List the facts of a history, with the dates it states."""
+        draw, world = self.world.random, self.world
+        entity = world.entity(facts=draw.randint(2, 6))
+        facts = []
+        for fact in entity.facts:
+            if relations()[fact.relation].changes:
+                first, second = _periods(draw, 2)
+                start, end = draw.choice(((first, None), (None, second), (first, second), (None, None)))
+                fact = replace(fact, valid_from=start, valid_until=end)
+            facts.append(fact)
+        said = [world.moment(fact) if fact.valid_from and not fact.valid_until and draw.random() < 0.4
+                else world.statement(fact) for fact in facts]  # fmt: skip
+        return chatml([(prompt(LIST_FACTS, " ".join(said)), write_facts([as_listed(fact) for fact in facts]))])
+
+    def restate(self) -> str:
+        """A few sentences, each said otherwise."""
+        world, turns = self.world, []
+        for _ in range(world.random.randint(2, 4)):
+            entity = world.entity(facts=world.random.choice((1, 1, 2, 3)))
+            turns.append((prompt(RESTATE, world.passage([entity])), restated(world, entity)))
+        return chatml(turns)
+
+    def questions_first(self) -> str:
+        """The questions before the document that answers them, or after it: either order of persistent facts."""
+        draw, world = self.world.random, self.world
+        entities = draw.sample(self.persistent, draw.choice((1, 2)))
+        turns = [(world.ask(fact), fact.value) for entity in entities for fact in entity.facts]
+        draw.shuffle(turns)
+        parts = [chatml(turns), world.passage(entities)]
+        if draw.random() < 0.5:
+            parts.reverse()
+        return f"{END_OF_TEXT}".join(parts)
 
     def plain(self) -> str:
-        return self.world.passage(self._entities())
+        if self.world.random.random() < 0.3:
+            return " ".join(self.history()[1])
+        return self.passage(self.entities(persistent=0.4))
 
     # --- what the trained model is measured on ------------------------------------------------------------------
 
@@ -87,50 +219,39 @@ class WorldCorpus:
         facts = [fact for _, fact in self._pairs if fact not in kept]
         draw = random.Random(2)
         return [
-            self.world.items([fact], (draw.choice(TAUGHT),))[0] for fact in draw.sample(facts, min(count, len(facts)))
+            self.world.items([fact], (draw.choice((0, 1, 2)),))[0]
+            for fact in draw.sample(facts, min(count, len(facts)))
         ]
 
 
-def real_text(paths: Sequence[Path], seed: int = 0, piece: int = 1_200) -> Iterator[str]:
-    """Pieces of about `piece` characters of the `text` of .jsonl / .jsonl.xz lines, or of plain files; each once."""
-    pieces: list[str] = []
-    for path in paths:
-        for text in _texts(path):
-            for paragraph in _pieces(text, piece):
-                pieces.append(paragraph)
-    random.Random(seed).shuffle(pieces)
-    yield from pieces
+def as_listed(fact: Fact) -> Fact:
+    """As a line of facts has it: the relation by its noun, dates as they are spoken."""
+    noun = relations()[fact.relation].noun
+    return Fact(fact.subject, noun, fact.value, spoken(fact.valid_from) or None, spoken(fact.valid_until) or None)
 
 
-def _texts(path: Path) -> Iterator[str]:
-    if not path.exists():
-        raise DocumentError(f"There is no text at {path}: set the folder of the texts, or drop it from the recipe.")
-    name = path.name.removesuffix(".xz")
-    with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
-        if name.endswith(".jsonl"):
-            yield from (json.loads(line)["text"] for line in file)
-        else:
-            yield file.read()
+def restated(world: World, entity: Entity, held_out: bool = False) -> str:
+    """All facts of an entity in other words."""
+    return world.passage([replace(entity, facts=tuple(world.random.sample(entity.facts, len(entity.facts))))], held_out)
 
 
-def _pieces(text: str, size: int) -> Iterator[str]:
-    start = 0
-    while start < len(text):
-        end = len(text) if start + size >= len(text) else text.rfind(" ", start + 1, start + size)
-        end = end if end > start else start + size
-        if end - start > 200:
-            yield text[start:end].strip()
-        start = end
+def say_history(world: World, dated: Sequence[Fact], as_moments: bool, held_out: bool = False) -> list[str]:
+    """A sentence for every dated fact: the intervals, or what was seen when each began."""
+    return [world.moment(fact, held_out) if as_moments else world.statement(fact, held_out=held_out) for fact in dated]
 
 
-def mixed(first: Iterator[str], second: Iterator[str], share: float, seed: int = 0) -> Iterator[str]:
-    """Documents of both, `share` of the CHARACTERS from `second` while it lasts."""
-    draw, written = random.Random(seed), [1, 0]
-    for document in first:
-        while draw.random() < 0.5 and written[1] < share / (1 - share) * written[0]:
-            if (extra := next(second, None)) is None:
-                break
-            written[1] += len(extra)
-            yield extra
-        written[0] += len(document)
-        yield document
+def moment_within(fact: Fact, draw: random.Random) -> str:
+    """A date in the fact's half-open interval: its first in two cases of five, otherwise a year between."""
+    start = fact.valid_from or ""
+    first = int(start[:4])
+    last = int(fact.valid_until[:4]) - 1 if fact.valid_until else first + 4
+    if last <= first or draw.random() < 0.4:
+        return start
+    return str(draw.randint(first + 1, last))
+
+
+def _periods(draw: random.Random, count: int) -> list[str]:
+    """Dates in order, at least a year apart: years, and now and then months."""
+    years = sorted(draw.sample(range(1985, 2025), count))
+    months = draw.random() < 0.2
+    return [f"{year}-{draw.randint(1, 12):02}" if months else str(year) for year in years]

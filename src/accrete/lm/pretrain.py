@@ -6,6 +6,7 @@ Knows tokens, not documents: the caller brings a packed array of ids. Ends at a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from torch.nn import functional
+from torch import nn
 
 from accrete.config import Config
 from accrete.errors import ModelError
@@ -41,6 +42,7 @@ class TrainConfig(Config):
     clip: float = Field(1.0, gt=0)
     save_seconds: float = Field(120.0, ge=0)
     seed: int = 0
+    prompt_weight: float = Field(1.0, ge=0, le=1)  # what a token of a question or passage counts beside one of an answer
     autocast: Literal["auto", "bf16", "off"] = "auto"
     compile: bool = False  # half again as fast where a C++ compiler is at hand
 
@@ -61,9 +63,11 @@ def pretrain(
     config: TrainConfig,
     checkpoint: Path,
     progress: Callable[[Progress], None] = lambda _: None,
+    weigh: Callable[[torch.Tensor], torch.Tensor] = torch.ones_like,
 ) -> float:
     """Train `model` in place on `ids` [tokens] and return the last smoothed loss (nats per token).
 
+    `weigh` gives what every token of a batch [B, T] counts as a target; the loss is the mean under these weights.
     Every `save_seconds` the weights, both optimisers' moments and the step go to `checkpoint`; when one is there,
     training goes on from it. The order of the sequences depends on the seed alone, so an interrupted run sees what an
     uninterrupted one would have seen.
@@ -76,13 +80,12 @@ def pretrain(
     optimizers = _optimizers(model, config)
     first, loss_ema = _resume(checkpoint, model, optimizers)
     model.train()
-    forward = torch.compile(model) if config.compile else model
+    loss_of = functools.partial(_loss, model, mode=config.autocast)
+    loss_of = torch.compile(loss_of) if config.compile else loss_of
     started = saved = time.monotonic()
     for step in range(first, steps):
         batch = torch.from_numpy(rows[_batch_rows(step, len(rows), config).numpy()].astype("int64")).to(device)
-        with _autocast(device, config.autocast):
-            logits = forward(input_ids=batch, use_cache=False).logits
-        loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten())
+        loss = loss_of(batch, weigh(batch).float())
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         for optimizer in optimizers.values():
@@ -101,6 +104,19 @@ def pretrain(
     _save(checkpoint, model, optimizers, steps, loss_ema)
     model.eval()
     return loss_ema
+
+
+def _loss(model: PreTrainedModel, ids_BT: torch.Tensor, weights_BT: torch.Tensor, mode: str) -> torch.Tensor:
+    """Weighted mean of the next-token losses. The head runs in pieces: its logits are the largest thing in a step."""
+    with _autocast(ids_BT.device, mode):
+        hidden_BTD = model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
+        hidden_ND, targets_N = hidden_BTD[:, :-1].flatten(0, 1), ids_BT[:, 1:].flatten()
+        weights_N = weights_BT[:, 1:].flatten()
+        total = torch.zeros((), device=ids_BT.device)
+        for hidden, targets, weights in zip(hidden_ND.chunk(8), targets_N.chunk(8), weights_N.chunk(8), strict=True):
+            logits = model.get_output_embeddings()(hidden).float()
+            total = total + (weights * nn.functional.cross_entropy(logits, targets, reduction="none")).sum()
+    return total / weights_N.sum()
 
 
 def _optimizers(model: PreTrainedModel, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:
