@@ -30,8 +30,9 @@ from accrete.types import Example, Probe, Query
 
 if TYPE_CHECKING:
     import numpy
+    import torch
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from accrete.lm.model import LM
 
@@ -40,10 +41,11 @@ SHARD_DOCUMENTS = 20_000
 
 
 class WorldConfig(Config):
-    """The fictional world: how many persistent entities are learned closed-book."""
+    """The fictional world: how many persistent entities are learned closed-book, and which part of its text is drawn."""
 
     seed: int = 0
     entities: int = Field(600, ge=20)
+    part: int = Field(0, ge=0)  # another part tells of the same persistent entities and of new others
 
 
 class TextConfig(Config):
@@ -63,6 +65,7 @@ class Recipe(Config):
     """Everything that decides what a model becomes."""
 
     preset: str = "nano"
+    start: str | None = None  # a model directory to go on from, with its tokenizer: undecayed weights (lm/pretrain.py)
     model: dict[str, Any] = Field(default_factory=dict)
     world: WorldConfig = WorldConfig()
     text: TextConfig = TextConfig()
@@ -91,34 +94,49 @@ def run(
     `out` remembers its recipe: another one is refused rather than mixed with what is there.
     """
     import torch
-
-    from accrete.lm.presets import preset
+    from safetensors.torch import load_file
 
     quiet(offline=False)
     where = choose_device(device)
     _claim(out, recipe)
     tokenizer = _tokenizer(recipe, out, announce)
     ids = _tokens(recipe, out, tokenizer, announce)
-    torch.manual_seed(recipe.train.seed)
-    from transformers import AutoModelForCausalLM
-
-    config = preset(recipe.preset, **(recipe.model | {"vocab_size": len(tokenizer)}))
-    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
-    # Attention written as matrix products: on a CPU the backward pass of the fused kernel takes 40 % of a step.
-    attention = "eager" if where.type == "cpu" else "sdpa"
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(where)
+    model = _model(recipe, tokenizer, where)
     announce(f"training {sum(p.numel() for p in model.parameters()):,} parameters on {where}")
     weigh = weigher(tokenizer, recipe.train.prompt_weight)
     loss = pretrain(model, ids, recipe.train, out / "checkpoint", progress, weigh)
     announce(f"trained to a loss of {loss:.3f}")
 
-    def write(folder: Path) -> None:
+    def write(folder: Path, world: bool = True) -> None:
         model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        write_world(recipe, folder, load(str(folder)))
+        if world:
+            write_world(recipe, folder, load(str(folder)))
 
     replace_directory(out / "model", write)
+    kept = out / "undecayed" / "model.safetensors"
+    if kept.exists():  # what another recipe may name as its `start`
+        model.load_state_dict(load_file(kept), strict=False)  # tied weights are stored once
+        replace_directory(out / "start", functools.partial(write, world=False))
     return out / "model"
+
+
+def _model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, where: torch.device) -> PreTrainedModel:
+    """Random weights of the recipe's shape, or the float32 of those it starts from."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from accrete.lm.presets import preset
+
+    # Attention written as matrix products: on a CPU the backward pass of the fused kernel takes 40 % of a step.
+    attention = "eager" if where.type == "cpu" else "sdpa"
+    torch.manual_seed(recipe.train.seed)
+    if recipe.start:
+        start = os.path.expandvars(recipe.start)
+        return AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32, attn_implementation=attention).to(where)
+    config = preset(recipe.preset, **(recipe.model | {"vocab_size": len(tokenizer)}))
+    config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    return AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(where)
 
 
 def write_world(recipe: Recipe, folder: Path, lm: LM) -> None:
@@ -150,12 +168,13 @@ def _claim(out: Path, recipe: Recipe) -> None:
 
 def documents(recipe: Recipe, share: float | None = None) -> Iterator[str]:
     """The text of the recipe, world and real, without end."""
-    world = iter(WorldCorpus(recipe.world.seed, recipe.world.entities))
+    world = iter(WorldCorpus(recipe.world.seed, recipe.world.entities, recipe.world.part))
+    seed = recipe.world.seed + recipe.world.part
     if not recipe.text.paths:
         return world
-    real = real_text(_files(recipe.text.paths), recipe.world.seed)
+    real = real_text(_files(recipe.text.paths), seed)
     if recipe.text.questions:
-        asked = real_questions(_files(recipe.text.questions), Unseen(_files(recipe.text.unseen)), recipe.world.seed)
+        asked = real_questions(_files(recipe.text.questions), Unseen(_files(recipe.text.unseen)), seed)
         real = mixed(real, asked, recipe.text.question_share)
     return mixed(world, real, recipe.text.share if share is None else share)
 
@@ -171,6 +190,8 @@ def _tokenizer(recipe: Recipe, out: Path, announce: Callable[[str], None]) -> Pr
     from accrete.lm.tokenizer import train_tokenizer
 
     folder = out / "tokenizer"
+    if recipe.start:
+        return AutoTokenizer.from_pretrained(os.path.expandvars(recipe.start))
     if not folder.exists():
         announce("training the tokenizer")
         # Half real text: on the world alone the merges would be whole invented names, which no model can copy.

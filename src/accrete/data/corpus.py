@@ -43,12 +43,14 @@ class WorldCorpus:
     """An endless, seeded stream of documents about one world with a persistent population.
 
     Persistent facts are asked closed-book and are what the trained model knows; fresh entities occur once and can only be
-    answered by reading.
+    answered by reading. Another `part` of the stream tells of the same persistent entities and of new others.
     """
 
-    def __init__(self, seed: int = 0, entities: int = 600):
+    def __init__(self, seed: int = 0, entities: int = 600, part: int = 0):
         self.world = World(seed)
         self.persistent = self.world.entities(entities)
+        if part:
+            self.world.random.seed(f"{seed}/{part}")
         self._pairs = [(entity, fact) for entity in self.persistent for fact in entity.facts]
 
     def __iter__(self) -> Iterator[str]:

@@ -19,7 +19,11 @@ import yaml
 from accrete.data.names import Names
 from accrete.types import Document, Example, Fact, Probe
 
-STUDY, PROBE, HELD_OUT = (0, 1), 2, -1  # which question phrasings are taught in lessons, asked, and never seen by anyone
+STUDY, PROBE, HELD_OUT = (
+    (0, 1),
+    2,
+    -1,
+)  # which question phrasings are taught in lessons, asked, and never seen by anyone
 _KEPT_BACK = 2  # of the statements and questions of every relation; of all other lists it is one
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
            "November", "December")  # fmt: skip
@@ -69,9 +73,7 @@ def relations() -> dict[str, Relation]:
         for name, row in table["relations"].items():
             values = tuple(table["lists"].get(row["value"].split()[-1], ()))
             lists = {key: tuple(row[key]) for key in row if isinstance(row[key], list)}
-            found[name] = Relation(
-                name, kind, row["noun"], row["value"], values, bool(row.get("changes")), **lists
-            )
+            found[name] = Relation(name, kind, row["noun"], row["value"], values, bool(row.get("changes")), **lists)
     return found
 
 
@@ -145,7 +147,9 @@ class World:
                 return f"{number(1, 28)} {pick(_MONTHS)} {number(1700, 2024)}"
             case ["number", low, high, *unit]:
                 drawn = number(int(low), int(high))
-                return f"{round(drawn, -2) or 100:,} {' '.join(unit)}" if int(high) > 5000 else f"{drawn} {' '.join(unit)}"
+                return (
+                    f"{round(drawn, -2) or 100:,} {' '.join(unit)}" if int(high) > 5000 else f"{drawn} {' '.join(unit)}"
+                )
             case ["several", _]:
                 return enumerated(self.random.sample(relation.values, pick((2, 2, 3))))
         return pick(relation.values)
@@ -249,7 +253,9 @@ class World:
                 said.append(self.filler(entity))
         return said
 
-    def joined(self, facts: Sequence[Fact], pronoun: tuple[str, str] | None = None, held_out: bool = False) -> str | None:
+    def joined(
+        self, facts: Sequence[Fact], pronoun: tuple[str, str] | None = None, held_out: bool = False
+    ) -> str | None:
         """Several facts of one subject in a sentence, or None when their wordings do not allow it."""
         predicates = []
         for fact in facts:

@@ -42,7 +42,9 @@ class TrainConfig(Config):
     clip: float = Field(1.0, gt=0)
     save_seconds: float = Field(120.0, ge=0)
     seed: int = 0
-    prompt_weight: float = Field(1.0, ge=0, le=1)  # what a token of a question or passage counts beside one of an answer
+    prompt_weight: float = Field(
+        1.0, ge=0, le=1
+    )  # what a token of a question or passage counts beside one of an answer
     autocast: Literal["auto", "bf16", "off"] = "auto"
     compile: bool = False  # half again as fast where a C++ compiler is at hand
 
@@ -70,7 +72,8 @@ def pretrain(
     `weigh` gives what every token of a batch [B, T] counts as a target; the loss is the mean under these weights.
     Every `save_seconds` the weights, both optimisers' moments and the step go to `checkpoint`; when one is there,
     training goes on from it. The order of the sequences depends on the seed alone, so an interrupted run sees what an
-    uninterrupted one would have seen.
+    uninterrupted one would have seen. The weights at the first step of the decay are kept in `undecayed` beside the
+    checkpoint: a longer training starts from those, because a decayed model has settled.
     """
     steps = config.tokens // (config.batch * config.length)
     if steps < 1 or len(ids) < config.batch * config.length:
@@ -84,6 +87,8 @@ def pretrain(
     loss_of = torch.compile(loss_of) if config.compile else loss_of
     started = saved = time.monotonic()
     for step in range(first, steps):
+        if step == _decay_step(steps, config):
+            replace_directory(checkpoint.with_name("undecayed"), functools.partial(_save_weights, model))
         batch = torch.from_numpy(rows[_batch_rows(step, len(rows), config).numpy()].astype("int64")).to(device)
         loss = loss_of(batch, weigh(batch).float())
         loss.backward()  # type: ignore[no-untyped-call]
@@ -144,6 +149,10 @@ def _schedule(done: float, config: TrainConfig) -> float:
     return min(up, down)
 
 
+def _decay_step(steps: int, config: TrainConfig) -> int:
+    return int((1.0 - config.decay) * steps)
+
+
 def _batch_rows(step: int, rows: int, config: TrainConfig) -> torch.Tensor:
     """Which rows step `step` reads: a new permutation in every epoch, without keeping a generator's state."""
     position = step * config.batch
@@ -176,11 +185,15 @@ def _save(path: Path, model: PreTrainedModel, optimizers: dict, step: int, loss:
     }
 
     def write(folder: Path) -> None:
-        save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, folder / "model.safetensors")
+        _save_weights(model, folder)
         save_file(moments, folder / "optimizer.safetensors")
         (folder / "step.json").write_text(json.dumps({"step": step, "loss": loss}))
 
     replace_directory(path, write)
+
+
+def _save_weights(model: PreTrainedModel, folder: Path) -> None:
+    save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, folder / "model.safetensors")
 
 
 def _resume(path: Path, model: PreTrainedModel, optimizers: dict) -> tuple[int, float]:
