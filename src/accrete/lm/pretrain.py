@@ -5,7 +5,6 @@ Knows tokens, not documents: the caller brings a packed array of ids. Ends at a 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import time
@@ -83,7 +82,8 @@ def pretrain(
     optimizers = _optimizers(model, config)
     first, loss_ema = _resume(checkpoint, model, optimizers)
     model.train()
-    loss_of = functools.partial(_loss, model, mode=config.autocast)
+    bf16 = config.autocast == "bf16" or (config.autocast == "auto" and has_fast_bf16(device))
+    loss_of = functools.partial(_loss, model, bf16=bf16)
     loss_of = torch.compile(loss_of) if config.compile else loss_of
     started = saved = time.monotonic()
     for step in range(first, steps):
@@ -111,9 +111,9 @@ def pretrain(
     return loss_ema
 
 
-def _loss(model: PreTrainedModel, ids_BT: torch.Tensor, weights_BT: torch.Tensor, mode: str) -> torch.Tensor:
+def _loss(model: PreTrainedModel, ids_BT: torch.Tensor, weights_BT: torch.Tensor, bf16: bool) -> torch.Tensor:
     """Weighted mean of the next-token losses. The head runs in pieces: its logits are the largest thing in a step."""
-    with _autocast(ids_BT.device, mode):
+    with torch.autocast(ids_BT.device.type, dtype=torch.bfloat16, enabled=bf16):
         hidden_BTD = model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
         hidden_ND, targets_N = hidden_BTD[:, :-1].flatten(0, 1), ids_BT[:, 1:].flatten()
         weights_N = weights_BT[:, 1:].flatten()
@@ -164,12 +164,6 @@ def _batch_rows(step: int, rows: int, config: TrainConfig) -> torch.Tensor:
         inside = epochs == epoch
         picked[inside] = order[wanted[inside] % rows]
     return picked
-
-
-def _autocast(device: torch.device, mode: str) -> contextlib.AbstractContextManager[object]:
-    if mode == "bf16" or (mode == "auto" and has_fast_bf16(device)):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 # --- the checkpoint: model.safetensors, optimizer.safetensors, step.json ---------------------------------------------
