@@ -2,7 +2,7 @@
 
 One lesson is one transaction:
 
-    read -> known already? -> measure -> method.learn -> measure -> guard -> commit
+    read -> known already? -> study items -> measure -> method.learn -> measure -> guard -> commit
                                    \\-- anything raised: the last commit's state comes back --/
 """
 
@@ -12,15 +12,16 @@ import copy
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from accrete.config import build
 from accrete.data.chunks import chunks
 from accrete.data.documents import read_document
+from accrete.data.pieces import pieces, sentence_texts
 from accrete.data.quality import LeftOut, told
 from accrete.data.study import study_sequences
+from accrete.dreams.study import Studied, Study
 from accrete.errors import DocumentError, HistoryError, UsageError
 from accrete.files import check_plain_name
 from accrete.lm.load import load
@@ -30,7 +31,7 @@ from accrete.methods import base as method_base
 from accrete.reader import Reader
 from accrete.store import checkpoint, guard, indicators
 from accrete.store.home import check_home, check_room, default_home, writing
-from accrete.store.journal import Commit, Journal
+from accrete.store.journal import Commit, Journal, now
 from accrete.store.sentinels import provide_sentinels, read_sentinels
 from accrete.types import Answer, Document, Lesson, Probe, Query
 
@@ -47,6 +48,7 @@ class Learner:
     `model` is "embedded", a hub id, a directory, or an LM that is handed over: a learner writes into its model, so one
     that another learner has is refused. `home` None means ACCRETE_HOME or ~/.accrete; `config` are options of the method.
     `max_forgetting` is the share of the guard sentinels that one lesson may cost; a lesson that costs more is refused.
+    `study` says where study items come from: auto, gold, self or off (dreams/study.py); `teacher` may write them.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Learner:
         dtype: str = "auto",
         offline: bool = False,
         max_forgetting: float = MAX_FORGETTING,
+        study: str = "auto",
+        teacher: str | None = None,
         progress: Progress = lambda stage, step, loss: None,
     ):
         if not 0 <= max_forgetting <= 1:
@@ -72,6 +76,7 @@ class Learner:
         self.lm = model if isinstance(model, LM) else load(model, device=device, dtype=dtype, offline=offline)
         if self.lm.taught_by:
             raise UsageError(f"This model already has a learner ({self.lm.taught_by}); load another copy of it.")
+        self.study = Study(self.lm, study, teacher, offline=offline)
         self.lm.taught_by = method
         self.method_name, self.base = method, self.lm.digest
         self.journal, self.progress, self.max_forgetting = Journal(self.home), progress, max_forgetting
@@ -107,15 +112,16 @@ class Learner:
         with writing(self.home):
             active = self._active()
             self._go_to(active)
-            if commit := self._earlier(document, domain, active):
-                now = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
-                asked = {"probes_before": now, "probes_after": now, "probes": len(probes)}
+            if commit := indicators.earlier(active, document.sha256, None if self.reader.domains is None else domain):
+                grade = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
+                asked = {"probes_before": grade, "probes_after": grade, "probes": len(probes)}
                 return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
             passages = chunks(document, CHUNK_TOKENS, self.lm.count_tokens)
-            lesson = Lesson(document, passages, document.items, domain=domain, importance=importance)
-            notes = {"left_out": told(left_out)} if left_out else {}
+            notes: dict[str, Any] = {"left_out": told(left_out)} if left_out else {}
             try:
-                return self._learn(lesson, probes, active, notes)
+                made = self._studied(document, active)
+                lesson = Lesson(document, passages, made.items, made.restatements, domain=domain, importance=importance)
+                return self._learn(lesson, probes, active, notes | {"study": made.figures()})
             except BaseException:
                 self._head = "unknown"
                 self._go_to(active)
@@ -125,16 +131,18 @@ class Learner:
         """Learn a text that is no file."""
         if not text.strip():
             raise DocumentError("The text is empty.")
-        name = name or f"{' '.join(text.split()[:5])[:40]} ..."
-        return self.learn(Document(name, text), domain=domain, importance=importance)
+        document = Document(name or f"{' '.join(text.split()[:5])[:40]} ...", text)
+        return self.learn(document, domain=domain, importance=importance)
 
-    def _earlier(self, document: Document, domain: str, active: Sequence[Commit]) -> Commit | None:
-        """The commit by which the present state knows this very content, in this domain where domains are kept apart."""
-        apart = self.reader.domains is not None
-        for known, commit in indicators.held(active).items():
-            if known.sha256 == document.sha256 and (known.domain == domain or not apart):
-                return commit
-        return None
+    def _studied(self, document: Document, active: Sequence[Commit]) -> Studied:
+        """The study items of a document. The base model writes them: they do not depend on what was taught since."""
+        if not self.study.writes(document):
+            return self.study.given(document)
+        passages = pieces(document, self.study.passage_tokens, self.lm.count_tokens)
+        self._go_to([])
+        made = self.study.write(document, passages, sentence_texts, self.progress)
+        self._go_to(active)
+        return made
 
     def _learn(
         self, lesson: Lesson, probes: Sequence[Probe], active: Sequence[Commit], notes: Mapping[str, Any]
@@ -150,19 +158,15 @@ class Learner:
         known = active and "tokens" in active[-1].metrics and (active[-1].domain == domain or not self.reader.domains)
         metrics: dict[str, Any] = {
             "tokens": sum(sequence.targets for sequence in study),
-            "loss_before": self.reader.loss(study, domain),
-            "kept_before": active[-1].metrics["kept_after"] if known else self.kept(domain),
-            "probes_before": self.grade(probes, domain=domain),
             "importance": lesson.importance,
+            **self.reader.measure("before", study, probes, domain, active[-1].metrics["kept_after"] if known else None),
         }
         learning = clock.monotonic()
         report = self.method.learn(lesson, lambda step, loss: self.progress("learning", step, loss))
         metrics["learning_seconds"] = round(clock.monotonic() - learning, 3)
         self.progress("measuring", report.steps, 0.0)
         metrics |= {
-            "loss_after": self.reader.loss(study, domain),
-            "kept_after": self.kept(domain),
-            "probes_after": self.grade(probes, domain=domain),
+            **self.reader.measure("after", study, probes, domain),
             "probes": len(probes),
             "steps": report.steps,
             **report.details,
@@ -171,15 +175,12 @@ class Learner:
         }
         metrics["seconds"] = round(clock.monotonic() - started, 3)
         commit = self._described(lesson.document.name, lesson.document.sha256, domain, digest_before, metrics, active)
-        self._refuse_harm(commit)
-        self.progress("saving", report.steps, 0.0)
-        return self._commit(commit)
-
-    def _refuse_harm(self, commit: Commit) -> None:
-        if error := guard.harm(commit.document, commit.metrics, self.max_forgetting):
-            refused = replace(commit, metrics=dict(commit.metrics) | {"refused": str(error)})
+        if error := guard.harm(commit.document, metrics, self.max_forgetting):
+            refused = replace(commit, metrics=metrics | {"refused": str(error)})
             self.journal.refuse(self.base, self.lm.name, self.method_name, refused)
             raise error
+        self.progress("saving", report.steps, 0.0)
+        return self._commit(commit)
 
     def _described(
         self, name: str, sha256: str, domain: str, digest_before: str, metrics: dict[str, Any], active: Sequence[Commit]
@@ -189,7 +190,7 @@ class Learner:
             id="",
             parent=active[-1].id if active else None,
             number=len(active) + 1,
-            time=_now(),
+            time=now(),
             document=name,
             sha256=sha256,
             domain=domain,
@@ -283,7 +284,7 @@ class Learner:
                     raise HistoryError(
                         f"The state before {active[-1].id} cannot be rebuilt exactly; nothing was changed."
                     )
-                self.journal.undo(active[-1], _now())
+                self.journal.undo(active[-1], now())
             except BaseException:
                 self._head = "unknown"
                 self._go_to(self._active())
@@ -350,7 +351,7 @@ class Learner:
         name = f"adapter {Path(path).name}"
         return self._take_up(
             name,
-            f"{name} {_now()}",
+            f"{name} {now()}",
             domain,
             lambda: take(domain, Path(path)),
             lambda known: [list(held) for held in known if held.domain != domain],
@@ -393,7 +394,3 @@ class Learner:
         if head != self._head:
             method_base.restore(self.method, self.journal.state(active[-1]) if active else self._birth)
             self._head = head
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")

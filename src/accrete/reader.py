@@ -91,6 +91,21 @@ class Reader:
         sentinels = [Probe(question, answers) for question, answers, s in self.lm.sentinels if s == split]
         return self.grade(sentinels, domain=domain, max_new_tokens=SENTINEL_TOKENS)
 
+    def measure(
+        self,
+        moment: str,
+        study: Sequence[batch.Sequence],
+        probes: Sequence[Probe],
+        domain: str,
+        kept: float | None = None,
+    ) -> dict[str, float | None]:
+        """loss_MOMENT, kept_MOMENT and probes_MOMENT of a lesson, read from its domain; `kept` where it is known."""
+        return {
+            f"loss_{moment}": self.loss(study, domain),
+            f"kept_{moment}": self.kept(domain, "guard") if kept is None else kept,
+            f"probes_{moment}": self.grade(probes, domain=domain),
+        }
+
     def loss(self, sequences: Sequence[batch.Sequence], domain: str) -> float:
         """Nats per target token, read from `domain`."""
         (conditioning,) = self._conditionings([Query("", domain=domain)])

@@ -19,7 +19,7 @@ from accrete.config import Config, build, parse_yaml
 from accrete.data.corpus import WorldCorpus
 from accrete.data.packing import pack
 from accrete.data.real import Unseen, mixed, real_questions, real_text
-from accrete.errors import DocumentError, UsageError
+from accrete.errors import DocumentError, ModelError, UsageError
 from accrete.files import replace_directory, write_atomically
 from accrete.lm.decode import answer
 from accrete.lm.load import choose_device, load, quiet
@@ -132,11 +132,18 @@ def _model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, where: torch.devi
     attention = "eager" if where.type == "cpu" else "sdpa"
     torch.manual_seed(recipe.train.seed)
     if recipe.start:
-        start = os.path.expandvars(recipe.start)
+        start = _start(recipe.start)
         return AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32, attn_implementation=attention).to(where)
     config = preset(recipe.preset, **(recipe.model | {"vocab_size": len(tokenizer)}))
     config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     return AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(where)
+
+
+def _start(named: str) -> str:
+    start = os.path.expandvars(named)
+    if not (Path(start) / "config.json").exists():
+        raise ModelError(f"The recipe starts from {start}, where no model is.")
+    return start
 
 
 def write_world(recipe: Recipe, folder: Path, lm: LM) -> None:
@@ -160,7 +167,8 @@ def _claim(out: Path, recipe: Recipe) -> None:
     out.mkdir(parents=True, exist_ok=True)
     text = recipe.model_dump_json(indent=2)
     claimed = out / "recipe.json"
-    started = (out / "tokenizer").exists()  # a recipe that failed before it made anything may be mended
+    # A recipe that failed before it made anything may be mended.
+    started = (out / "tokenizer").exists() or any((out / "tokens").glob("*.npy"))
     if started and claimed.exists() and claimed.read_text() != text:
         raise UsageError(f"{out} holds the run of another recipe; choose another --out or remove it.")
     write_atomically(claimed, lambda path: _discard(path.write_text(text)))
@@ -191,7 +199,7 @@ def _tokenizer(recipe: Recipe, out: Path, announce: Callable[[str], None]) -> Pr
 
     folder = out / "tokenizer"
     if recipe.start:
-        return AutoTokenizer.from_pretrained(os.path.expandvars(recipe.start))
+        return AutoTokenizer.from_pretrained(_start(recipe.start))
     if not folder.exists():
         announce("training the tokenizer")
         # Half real text: on the world alone the merges would be whole invented names, which no model can copy.

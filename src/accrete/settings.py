@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, field_validator
@@ -22,7 +22,7 @@ from accrete.files import write_atomically
 
 FILE = "config.yaml"
 PREFIX = "ACCRETE_"
-NO_SETTINGS = ("HOME", "DEBUG", "ALLOCATOR", "DATA")  # what else is read from ACCRETE_...
+NO_SETTINGS = ("HOME", "DEBUG", "ALLOCATOR", "DATA", "TEACHER_KEY")  # what else is read from ACCRETE_...
 LARGEST = 1_000_000  # bytes; a larger file is something else
 C = TypeVar("C", bound=Config)
 
@@ -38,6 +38,8 @@ class Settings(Config):
     max_forgetting: float = Field(0.05, ge=0, le=1)  # share of the guard sentinels that a lesson may cost
     domain: str = Field("default", min_length=1)
     clean: bool = True  # the quality filter on text documents
+    study: Literal["auto", "gold", "self", "off"] = "auto"  # where study items come from
+    teacher: str | None = Field(None, pattern=r"^https?://\S+$")  # the address of a model that writes them
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # method -> its options
 
     @field_validator("max_forgetting", mode="before")
@@ -46,6 +48,11 @@ class Settings(Config):
         if isinstance(value, bool):  # pydantic would take true for 1: everything may be forgotten
             raise PydanticCustomError("number", "Input should be a number from 0 to 1")
         return value
+
+    @field_validator("study", mode="before")
+    @classmethod
+    def _is_no_switch(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads off as false
 
 
 KEYS = tuple(key for key in Settings.model_fields if key != "options")

@@ -70,11 +70,15 @@ class Passage:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a method learns from. Built by the Learner; never contains probes."""
+    """What a method learns from. Built by the Learner; never contains probes.
+
+    `items` are given or self-made; `restatements` are sentences of the document in other words.
+    """
 
     document: Document
     chunks: tuple[Passage, ...] = ()
     items: tuple[Example, ...] = ()
+    restatements: tuple[str, ...] = ()
     facts: tuple[Fact, ...] = ()
     dates: tuple[str, ...] = ()
     domain: str = "default"

@@ -176,3 +176,32 @@ def test_passages_are_read_before_the_context_of_the_question() -> None:
     conditioning = Conditioning((Passage("One.", "d", 0, 4), Passage("Two.", "d", 5, 9)))
     assert context_of(Query("?", "Three."), conditioning) == "One.\n\nTwo.\n\nThree."
     assert context_of(Query("?"), Conditioning()) == ""
+
+
+# --- a beginning that all prompts share -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*MODELS, "gpt2"])
+@pytest.mark.parametrize("ends", [[[5, 6, 7], [900], [77, 8, 9, 10, 11]], [[], [900, 31]], [[4], [4]]])
+def test_what_all_prompts_begin_with_is_read_once_and_changes_no_answer(name, ends, monkeypatch):
+    lm = model(name)
+    beginning = [50, 51, 52, 53, 54, 55, 56]
+    prompts = [beginning + end for end in ends]
+    alone = [naive(lm, prompt, 6) for prompt in prompts]
+    monkeypatch.setattr("accrete.lm.decode.LEAST_SHARED", 3)
+    widths = []
+    embedding = lm.model.get_input_embeddings()
+    hook = embedding.register_forward_hook(lambda module, inputs, output: widths.append(tuple(inputs[0].shape)))
+    written = generate(lm, prompts, 6)
+    hook.remove()
+    assert written == alone
+    first, second = (1, len(beginning) - (not all(ends))), len(prompts)  # the last token of a row is its own
+    assert name in SLIDING or (widths[0], widths[1][0]) == (first, second)
+
+
+def test_a_short_beginning_is_not_worth_a_pass(monkeypatch):
+    lm, calls = model("qwen2"), []
+    hook = lm.model.get_input_embeddings().register_forward_hook(lambda *_: calls.append(1))
+    generate(lm, [[50, 51, 52, 5], [50, 51, 52, 6]], 1)
+    hook.remove()
+    assert len(calls) == 1

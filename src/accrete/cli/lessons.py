@@ -49,6 +49,17 @@ def learn(
     language: Annotated[
         str | None, typer.Option(help="The language expected, as in en; else the document's own.")
     ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Whose questions are studied: auto (given ones, else self-made), gold, self, off [auto]."),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL[#MODEL]",
+            help="An OpenAI-compatible endpoint that writes them; ACCRETE_TEACHER_KEY is its key.",
+        ),
+    ] = None,
 ) -> None:
     """Learn documents: each is one lesson, measured and committed; one that costs too much is refused.
 
@@ -62,7 +73,7 @@ def learn(
     asked = read_probes(probes) if probes else ()
     queue = documents_in(paths)
     desk = Desk(settings.clean, language)
-    learner = session.learner(max_forgetting=max_forgetting)
+    learner = session.learner(max_forgetting=max_forgetting, study=study, teacher=teacher)
     counts: Counter[str] = Counter()
     worst = 0
     for number, path in enumerate(queue, 1):
@@ -279,8 +290,9 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         elif name == "kept":
             table.add_row(name, "-", "-", "not measured: this model brings no guard questions")
     console.print(table)
-    if own := reported(m):
-        console.print(own, markup=False)
+    for line in (studied(m.get("study")), reported(m)):
+        if line:
+            console.print(line, markup=False)
     if m.get("left_out"):
         counts, first = m["left_out"]["counts"], m["left_out"]["first"]
         console.print("left out: " + ", ".join(f"{n} {kind}" for kind, n in counts.items()), markup=False)
@@ -292,6 +304,20 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         console.print(
             "the lesson ended at a limit before its loss fell to the mark; --set max_steps=N or max_epochs=N gives it more"
         )
+
+
+def studied(figures: Mapping[str, Any] | None) -> str:
+    """How the study items came about, where they were written rather than given; else nothing."""
+    if not figures or not figures["by"]:
+        return ""
+    took = f"({figures['seconds']:.1f} s)"
+    if figures["source"] == "text":
+        wrote = f"{figures['written']} questions, of which none could be kept" if figures["written"] else "no questions"
+        return f"{figures['by']} wrote {wrote} {took}: the text itself was studied"
+    return (
+        f"studied {figures['kept']} of {figures['written']} questions ({figures['share']:.0%}) that {figures['by']} wrote"
+        f" and answered alike on reading again {took}"
+    )
 
 
 def reported(metrics: Mapping[str, Any]) -> str:

@@ -99,6 +99,8 @@ class Session:
             dtype=settings.dtype,
             offline=settings.offline,
             max_forgetting=settings.max_forgetting,
+            study=settings.study,
+            teacher=settings.teacher,
             **options,
         )
 

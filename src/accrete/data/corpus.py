@@ -28,7 +28,7 @@ from accrete.types import Example, Fact, Probe
 WEIGHTS = {
     "reading": 26,
     "reading_dated": 15,
-    "closed_book": 24,
+    "closed_book": 28,
     "questions": 10,
     "facts": 10,
     "facts_dated": 5,

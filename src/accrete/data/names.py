@@ -1,7 +1,7 @@
 """Invented names: syllables and words joined so that no reader knows them beforehand. Ends at strings.
 
-What a name of each kind looks like stands in `world_tables/names.yaml`; "{w}" is an invented word, "{p}" a person, any
-other word in braces a list of that file.
+What a name of each kind looks like stands in `world_tables/names.yaml`; "{w}" is an invented word, "{lower}" one without its
+capital, "{initial}" a letter, "{version}" a digit, any other word in braces a list of that file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _tables() -> dict[str, Any]:
 
 
 class Names:
-    """Draws names from one generator, none twice unless asked for a `word`."""
+    """Draws names from one generator; what `new` gives it never gives again."""
 
     def __init__(self, draw: random.Random):
         self._draw = draw

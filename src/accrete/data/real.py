@@ -33,7 +33,7 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
         if name.endswith(".jsonl"):
             yield from (json.loads(line) for line in file)
         else:
-            yield {"id": path.name, "text": file.read()}
+            yield {"text": file.read()}
 
 
 def held_out(identity: str) -> bool:
@@ -42,9 +42,10 @@ def held_out(identity: str) -> bool:
 
 
 def texts(path: Path, kept_back: bool = False) -> Iterator[str]:
-    """The texts of a file: those to train on, or those held out. Plain files are never held out."""
+    """The texts of a file: those to train on, or those held out. Plain files and rows without an id are never held out."""
     for row in rows(path):
-        if held_out(str(row.get("id", ""))) == kept_back or not row.get("id"):
+        identity = row.get("id")
+        if (identity is not None and held_out(str(identity))) == kept_back:
             yield row["text"]
 
 
@@ -124,7 +125,7 @@ def real_questions(paths: Sequence[Path], unseen: Unseen, seed: int = 0, longest
         for row in rows(path):
             if "completion" in row:
                 user, reply = row["prompt"].strip(), row["completion"].strip()
-                if reply and len(user) + len(reply) <= longest and not unseen.overlaps(user):
+                if reply and len(user) + len(reply) <= longest and not unseen.overlaps(f"{user}\n{reply}"):
                     documents.append(chatml([(user, reply)]))
             elif row["answers"] and not held_out(str(row.get("doc_id", ""))):
                 asked.setdefault(row["context"], []).append((row["question"], row["answers"][0]))
@@ -136,12 +137,17 @@ def real_questions(paths: Sequence[Path], unseen: Unseen, seed: int = 0, longest
 def _readings(
     asked: dict[str, list[tuple[str, str]]], unseen: Unseen, draw: random.Random, longest: int
 ) -> Iterator[str]:
-    foreign = [question for turns in asked.values() for question, _ in turns]
+    asked = {
+        context: [(question, reply) for question, reply in turns if not unseen.overlaps(question)]
+        for context, turns in asked.items()
+        if not unseen.overlaps(context)
+    }
+    everywhere = [(context, question) for context, turns in asked.items() for question, _ in turns]
     for context, turns in asked.items():
-        turns = [(question, reply) for question, reply in turns if not unseen.overlaps(question)]
         for start in range(0, len(turns), 4):
             chosen = turns[start : start + 4]
-            chosen += [(draw.choice(foreign), NOT_STATED) for _ in chosen if draw.random() < 0.14]
+            drawn = [draw.choice(everywhere) for _ in chosen if draw.random() < 0.14]
+            chosen += [(question, NOT_STATED) for place, question in drawn if place != context]
             draw.shuffle(chosen)
             if len(context) + sum(len(q) + len(a) for q, a in chosen) <= longest:
                 first = about(context, chosen[0][0], instructed=draw.random() < 0.5)

@@ -13,10 +13,14 @@ SLACK = 4  # a passage is counted sentence by sentence, and may come out a few t
 
 
 def study_sequences(lm: LM, lesson: Lesson, window: int = 256) -> list[Sequence]:
-    """The study items of a lesson with their answers as targets; without items its text, `window` tokens at a time."""
+    """The study items of a lesson with their answers as targets; without items its text, `window` tokens at a time.
+
+    What is said in other words is read with the text, as texts of its own.
+    """
     if lesson.items:
         return [study_sequence(lm, item.question, item.answer, item.context) for item in lesson.items]
-    return text_sequences(lm, lesson.document, window)
+    texts = [lesson.document, *(Document(lesson.document.name, other) for other in lesson.restatements)]
+    return [sequence for text in texts for sequence in text_sequences(lm, text, window)]
 
 
 def text_sequences(lm: LM, document: Document, window: int) -> list[Sequence]:

@@ -165,8 +165,11 @@ class World:
         """
         relation = relations()[fact.relation]
         if phrasing is not None:
-            said = _fill(relation.statements[phrasing], relation, fact, pronoun)
-            return sentence(f"In {spoken(fact.valid_from)}, {said}" if fact.valid_from else said)
+            template = relation.statements[phrasing]
+            if not fact.valid_from:
+                return sentence(_fill(template, relation, fact, pronoun))
+            said = _fill(template[0].lower() + template[1:], relation, fact, _lower(pronoun))
+            return f"In {spoken(fact.valid_from)}, {said}"
         if fact.valid_from or fact.valid_until:
             return self._dated(fact, relation, pronoun, held_out)
         own = self._pick(relation.statements, held_out, _KEPT_BACK)

@@ -40,6 +40,7 @@ class Conditioning:
 
 
 NOTHING = Conditioning()
+LEAST_SHARED = 64  # tokens at the beginning of all prompts that are worth a pass of their own
 
 
 @torch.no_grad()
@@ -62,9 +63,16 @@ def stream(
     stops = stop_tokens(lm)
     conditionings = conditionings or [NOTHING] * len(prompts)
     within = conditionings[0].within
-    ids_BT, mask_BK = _left_padded(prompts, lm)
     alive = list(range(len(prompts)))
     cache = DynamicCache(config=lm.model.config)
+    # A sliding window counts places, so that padding within a row, after what is shared, would shorten it.
+    shared = 0 if any(cache.is_sliding) else _shared(prompts)
+    if shared:  # a passage that all rows begin with is read once
+        with within():
+            _step(lm, *_left_padded([prompts[0][:shared]], lm), cache)
+        cache.batch_repeat_interleave(len(prompts))
+    ids_BT, mask_BK = _left_padded([prompt[shared:] for prompt in prompts], lm)
+    mask_BK = torch.cat([mask_BK.new_ones(len(prompts), shared), mask_BK], dim=1)
     for _ in range(max_new_tokens):
         with within():
             hidden_BD, logits_BV = _step(lm, ids_BT, mask_BK, cache)
@@ -174,6 +182,14 @@ def _left_padded(prompts: SequenceOf[SequenceOf[int]], lm: LM) -> tuple[Tensor, 
         ids[row, width - len(prompt) :] = torch.tensor(list(prompt), dtype=torch.long)
         mask[row, width - len(prompt) :] = 1
     return ids.to(lm.device), mask.to(lm.device)
+
+
+def _shared(prompts: SequenceOf[SequenceOf[int]]) -> int:
+    """How many tokens all prompts begin with, short of the last of any; 0 where that would save little."""
+    least, most = min(map(tuple, prompts)), max(map(tuple, prompts))  # as in a dictionary: what these share, all do
+    end = min(map(len, prompts)) - 1
+    count = next((i for i in range(end) if least[i] != most[i]), max(0, end))
+    return count if count >= LEAST_SHARED and len(prompts) > 1 else 0
 
 
 def _step(lm: LM, ids_BT: Tensor, mask_BK: Tensor, cache: DynamicCache) -> tuple[Tensor, Tensor]:

@@ -58,6 +58,14 @@ def held(active: Sequence[Commit]) -> dict[Held, Commit]:
     return known
 
 
+def earlier(active: Sequence[Commit], sha256: str, domain: str | None) -> Commit | None:
+    """The commit by which the present state knows this very content, in `domain` where domains are kept apart."""
+    for known, commit in held(active).items():
+        if known.sha256 == sha256 and domain in (None, known.domain):
+            return commit
+    return None
+
+
 def by_domain(active: Sequence[Commit], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
     """What was taught in each domain. `sizes` has the parameters of a domain's own adapter, where it has one."""
     documents: dict[str, list[str]] = {}

@@ -16,6 +16,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ CREATE INDEX IF NOT EXISTS commits_by_history ON commits (history, number);
 """
 _COLUMNS = ("id", "parent", "number", "time", "document", "sha256", "domain", "digest_before", "digest_after", "config",
             "metrics", "bytes", "undone")  # fmt: skip
+
+
+def now() -> str:
+    """The time of a commit: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""A measured figure: a ratio of two sums over passages, so that drawing passages anew gives its interval. Plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+RESAMPLES = 1_000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """sum(top) / sum(bottom) over passages; `n` is how many questions, pairs, lines or pieces that stands for."""
+
+    top: tuple[float, ...]
+    bottom: tuple[float, ...]
+    n: int
+
+    @property
+    def value(self) -> float:
+        return sum(self.top) / sum(self.bottom) if sum(self.bottom) else 0.0
+
+    def interval(self) -> tuple[float, float]:
+        """The middle 95 % of the values for passages drawn anew, with repetition."""
+        import numpy
+
+        drawn = numpy.random.default_rng(0).integers(len(self.top), size=(RESAMPLES, len(self.top)))
+        tops, bottoms = numpy.array(self.top)[drawn].sum(1), numpy.array(self.bottom)[drawn].sum(1)
+        low, high = numpy.quantile(tops / numpy.maximum(bottoms, 1e-9), (0.025, 0.975))
+        return float(low), float(high)
+
+
+Figures = dict[str, Figure]
+
+
+def summed(groups: Sequence[Any], tops: Sequence[float], bottoms: Sequence[float], n: int | None = None) -> Figure:
+    """A figure whose rows are summed by the passage they are about."""
+    sums: dict[Any, list[float]] = {}
+    for group, top, bottom in zip(groups, tops, bottoms, strict=True):
+        row = sums.setdefault(group, [0.0, 0.0])
+        row[0] += top
+        row[1] += bottom
+    return Figure(
+        tuple(row[0] for row in sums.values()), tuple(row[1] for row in sums.values()), len(tops) if n is None else n
+    )
+
+
+def share(groups: Sequence[Any], right: Sequence[float]) -> Figure:
+    return summed(groups, right, [1.0] * len(right))
+
+
+def agreement(
+    name: str, groups: Sequence[Any], both: Sequence[float], given: Sequence[float], true: Sequence[float], n: int
+) -> Figures:
+    """F1, precision and recall from counts a row: in both, given, true."""
+    return {
+        f"{name}_f1": summed(groups, [2 * x for x in both], [g + t for g, t in zip(given, true, strict=True)], n),
+        f"{name}_precision": summed(groups, both, given, int(sum(given))),
+        f"{name}_recall": summed(groups, both, true, int(sum(true))),
+    }
