@@ -104,15 +104,7 @@ def test_the_table_of_the_readme_is_what_is_measured():
         assert written[name] == pytest.approx(row, abs=0.06), name
 
 
-@pytest.mark.slow
-def test_the_model_card_says_what_is_measured():
-    card = (ROOT / "src/accrete/lm/embedded/README.md").read_text("utf-8")
+def test_the_model_card_says_what_was_measured_on_these_weights():
     from accrete.lm.load import load
 
-    measured = script("measure_embedded").measure(load("embedded", offline=True))
-    written = {
-        name.strip().replace(" ", "_"): float(value)
-        for name, value in re.findall(r"\| ([a-z -]+) \| ([\d.]+) \|", card)
-    }
-    for name, value in measured.items():
-        assert written[name] == pytest.approx(value, abs=0.02), name
+    assert script("base_table").stale(load("embedded", offline=True).digest) == []

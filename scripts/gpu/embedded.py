@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # late: the processes that make rows read this file too, and 
     import numpy
     from transformers import PreTrainedTokenizerBase
 
-    from accrete.lm.pretrain import Progress
+    from accrete.lm.pretrain import Progress, TrainConfig
     from accrete.recipe import Recipe
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/gpu/embedded"), help="what is carried, and came back")
     parser.add_argument("--megabytes", type=float, nargs=2, default=(24.0, 16.0), help="prepare: of first/ and second/")
     parser.add_argument("--state", type=Path, default=Path("runs/embedded-gpu"), help="train: kept between calls there")
-    parser.add_argument("--out", type=Path, default=os.environ.get("OUT"), help="train: pieces go here [$OUT]")
+    parser.add_argument("--out", type=Path, default=os.environ.get("OUT") or None, help="train: pieces go here [$OUT]")
     parser.add_argument("--seconds", type=float, default=540.0, help="train: this call's time")
     parser.add_argument("--reserve", type=float, default=45.0, help="train: the part of it kept for writing the pieces")
     parser.add_argument("--tokens", type=int, help="train: other than in the recipe, e.g. fewer on a slow machine")
@@ -171,7 +171,7 @@ def train(options: argparse.Namespace, recipe: Recipe) -> None:
     pool = open_pool(options, recipe)
     first, last = pool.world_chunks(step * batch, sizes.pool), pool.world_chunks(steps * batch, sizes.pool)
     with making(pool.world, range(first.start, last.stop if step < steps else 0), options.workers) as alive:
-        found = legs(options, recipe, functools.partial(pool.rows, count=sizes.pool, alive=alive), deadline)
+        found = legs(options, recipe, functools.partial(pool.rows, alive=alive), deadline)
     deliver(options, recipe, finished=found["step"] == steps)
     print(json.dumps(found))
     raise SystemExit(0 if found["step"] == steps else 1)
@@ -213,11 +213,11 @@ def making(world: WorldRows, numbers: range, workers: int) -> Iterator[Callable[
 
 
 def legs(
-    options: argparse.Namespace, recipe: Recipe, layout: Callable[[int], numpy.ndarray], deadline: float
+    options: argparse.Namespace, recipe: Recipe, layout: Callable[[int, int], numpy.ndarray], deadline: float
 ) -> dict[str, Any]:
     """Train in legs until the deadline or the last step; each ends right after a save, so that none of it is lost.
 
-    `layout` gives the rows that are due after so many.
+    `layout` gives the rows that are due after so many, and how many of them.
     """
     import torch
     from transformers import AutoTokenizer
@@ -234,9 +234,9 @@ def legs(
     say(f"training {sum(p.numel() for p in model.parameters()):,} parameters on {where}")
     weigh = weigher(tokenizer, recipe.train.prompt_weight)
     watch = Watch(checkpoint, options.state / "curve.jsonl", recipe.train.batch * recipe.train.length)
-    steps = recipe.train.tokens // watch.tokens
+    steps = recipe.train.tokens // watch.step_tokens
     while (step := embedded_pieces.step_of(checkpoint)) < steps:
-        ids = layout(step * recipe.train.batch).reshape(-1)
+        ids = layout(step * recipe.train.batch, watch.due(recipe.train, scale(options).pool)).reshape(-1)
         left = deadline - time.monotonic()
         if left < scale(options).shortest:
             break
@@ -256,8 +256,8 @@ class LegOver(Exception):
 class Watch:
     """Writes a line of progress now and then, and ends the leg at a step that was saved."""
 
-    def __init__(self, checkpoint: Path, curve: Path, tokens: int):
-        self.checkpoint, self.curve, self.tokens = checkpoint, curve, tokens
+    def __init__(self, checkpoint: Path, curve: Path, step_tokens: int):
+        self.checkpoint, self.curve, self.step_tokens = checkpoint, curve, step_tokens
         self.last: dict[str, Any] = {}
         self._shown = 0.0
 
@@ -266,7 +266,7 @@ class Watch:
         now = time.monotonic()
         if saved or now - self._shown > 10 or progress.step == progress.steps:
             self._shown = now
-            self.last = {"tokens": progress.step * self.tokens, "loss": round(progress.loss, 4)}
+            self.last = {"tokens": progress.step * self.step_tokens, "loss": round(progress.loss, 4)}
             self.last |= {key: round(getattr(progress, key)) for key in ("tokens_per_second", "seconds_left")}
             line = json.dumps({"step": progress.step, "steps": progress.steps} | self.last)
             say(line)
@@ -275,11 +275,22 @@ class Watch:
         if saved:
             raise LegOver
 
+    def due(self, train: TrainConfig, most: int) -> int:
+        """How many rows a leg will about read at the speed seen so far: more would be laid out in vain."""
+        if not self.last:
+            return most
+        return min(
+            most, max(train.batch, int(1.2 * self.last["tokens_per_second"] * train.save_seconds / train.length))
+        )
+
 
 def deliver(options: argparse.Namespace, recipe: Recipe, finished: bool) -> None:
     """The pieces of this call: the model, or the light checkpoint to go on from; the undecayed weights when they exist."""
     state, out = options.state, options.out or options.folder / "out"
+    out.mkdir(parents=True, exist_ok=True)
     if finished:
+        for old in embedded_pieces.pieces(out, "checkpoint"):  # of an earlier call
+            old.unlink()
         write_model(options, recipe, state / "checkpoint", state / "model", world=True)
         embedded_pieces.split(state / "model", "model", out)
     elif (state / "checkpoint").exists():

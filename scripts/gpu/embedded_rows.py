@@ -1,7 +1,7 @@
 """Rows of token ids for `embedded.py`: the real ones in compressed shards, the world's in chunks made by many processes.
 
 Both are [rows, length] of uint16. Which rows are due depends on how many were read before and on nothing else, so that a
-run that was interrupted goes on with the rows it would have read. Ends at arrays; knows no torch.
+run that was interrupted, or lost its machine, goes on where it stood. Ends at arrays; knows no torch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def packed(documents: Iterable[str], tokenizer: Tokenizer, length: int) -> Itera
     texts = iter(documents)
     batches = iter(lambda: list(itertools.islice(texts, DOCUMENTS_AT_ONCE)), [])
     encoded = (found.ids for batch in batches for found in tokenizer.encode_batch(batch, add_special_tokens=False))
-    return pack(encoded, length, tokenizer.token_to_id(END_OF_TEXT))
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    assert end is not None, "a tokenizer of ours has it"
+    return pack(encoded, length, end)
 
 
 # --- real rows: compressed where the data is, carried, opened where they are read -------------------------------------

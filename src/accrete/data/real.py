@@ -155,7 +155,10 @@ def _readings(
 
 
 def mixed(first: Iterator[str], second: Iterator[str], share: float, seed: int = 0) -> Iterator[str]:
-    """Documents of both, `share` of the CHARACTERS from `second` while it lasts."""
+    """Documents of both, `share` of the CHARACTERS from `second` while it lasts.
+
+    On average at most one of `second` follows one of `first`: where they are much shorter, their share stays smaller.
+    """
     draw, written = random.Random(seed), [1, 0]
     for document in first:
         while draw.random() < 0.5 and written[1] < share / (1 - share) * written[0]:

@@ -121,7 +121,7 @@ def _loss(model: PreTrainedModel, ids_BT: torch.Tensor, weights_BT: torch.Tensor
         for hidden, targets, weights in zip(hidden_ND.chunk(8), targets_N.chunk(8), weights_N.chunk(8), strict=True):
             logits = model.get_output_embeddings()(hidden).float()
             total = total + (weights * nn.functional.cross_entropy(logits, targets, reduction="none")).sum()
-    return total / weights_N.sum()
+    return total / weights_N.sum().clamp(min=1e-9)  # a batch may hold nothing that counts
 
 
 def _optimizers(model: PreTrainedModel, config: TrainConfig) -> dict[str, torch.optim.Optimizer]:

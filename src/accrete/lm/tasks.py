@@ -17,7 +17,10 @@ CONTINUE = "Continue this text."
 WRITE_QUESTIONS = (
     "Write questions and answers about this passage that cover all of its facts, each as a line Q: and a line A:."
 )
-REVERSE = "Write reverse questions about this passage, which ask for who or what a fact is about, each as a line Q: and a line A:."
+REVERSE = (
+    "Write reverse questions about this passage, which ask for who or what a fact is about, "
+    "each as a line Q: and a line A:."
+)
 RESTATE = "Say this in other words and keep every fact."
 LIST_FACTS = "List the facts of this passage, one a line: subject | relation | value | from | until."
 NOTHING = "-"  # a date that a fact does not have
