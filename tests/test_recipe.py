@@ -91,7 +91,8 @@ def test_another_part_has_other_text_about_the_same_persistent_world() -> None:
 
 def real_recipe(folder: Path, **text: object) -> Recipe:
     lines = [{"id": f"t{i}", "text": f"Real {i} " + "words of a text " * 88} for i in range(400)]
-    asked = [{"doc_id": f"d{i}", "context": f"Real passage {i}" + " and more of it" * 50, "question": f"Really asked {i}?", "answers": ["yes"]}
+    more = " and more of it" * 50
+    asked = [{"doc_id": f"d{i}", "context": f"Real passage {i}{more}.", "question": f"Really asked {i}?", "answers": ["yes"]}
              for i in range(400)]  # fmt: skip
     for name, rows in (("t", lines), ("q", asked), ("e", [{"question": "Really asked 7?"}])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

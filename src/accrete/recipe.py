@@ -17,7 +17,7 @@ from pydantic import Field
 
 from accrete.config import Config, build, parse_yaml
 from accrete.data.corpus import WorldCorpus
-from accrete.data.packing import pack
+from accrete.data.packing import OPEN_ROWS, pack
 from accrete.data.real import Unseen, mixed, real_questions, real_text
 from accrete.errors import DocumentError, ModelError, UsageError
 from accrete.files import replace_directory, write_atomically
@@ -222,10 +222,11 @@ def _tokens(
     folder, kind = out / "tokens", "uint32" if len(tokenizer) > 65_535 else "uint16"
     folder.mkdir(exist_ok=True)
     announce(f"preparing {recipe.train.tokens:,} tokens")
+    enough = (recipe.train.tokens + OPEN_ROWS * recipe.train.length) // 50  # few documents are shorter than 50 tokens
     shards: list[numpy.ndarray] = []
     stream, filled = documents(recipe), 0
     while filled < recipe.train.tokens:
-        texts = list(itertools.islice(stream, SHARD_DOCUMENTS))
+        texts = list(itertools.islice(stream, min(SHARD_DOCUMENTS, enough)))
         path = folder / f"{len(shards):05}.npy"
         if not path.exists():
             encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]

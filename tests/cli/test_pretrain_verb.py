@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from accrete import Answer, Learner, load, recipe
@@ -55,8 +56,44 @@ def test_the_model_can_be_loaded_and_taught(run, tmp_path):
     lm = load(str(folder / "run" / "model"), offline=True)
     assert lm.layers == 2 and len(lm.tokenizer) == lm.model.config.vocab_size == 600
     assert len(lm.background) > 100 and (folder / "run" / "model" / "sentinels.jsonl").exists()
-    commit = Learner(lm, home=tmp_path, config={"max_steps": 1}).learn_from_text("The ship Ula sails from Morvane.")
+    learner = Learner(lm, home=tmp_path, config={"max_steps": 1}, max_forgetting=1.0)
+    commit = learner.learn_from_text("The ship Ula sails from Morvane.")
     assert commit.digest_before != commit.digest_after
+
+
+def test_a_run_can_start_from_the_weights_before_the_decay(run, tmp_path, monkeypatch):
+    """With its tokenizer; nothing of either changes where nothing is learned."""
+    folder, _ = run
+    start = folder / "run" / "start"
+    assert not (start / "sentinels.jsonl").exists()  # it is no model to be used
+    undecayed = {
+        name: w.to(torch.bfloat16) for name, w in load_file(folder / "run/undecayed/model.safetensors").items()
+    }
+    begun = load_file(start / "model.safetensors")
+    assert begun.keys() == undecayed.keys() and all(torch.equal(begun[name], undecayed[name]) for name in begun)
+    assert any(not torch.equal(begun[name], weight) for name, weight in weights(folder / "run").items())
+
+    monkeypatch.setenv("FIRST_RUN", str(folder / "run"))
+    monkeypatch.setattr(recipe, "write_world", lambda *_: None)  # decoding is most of the time
+    still = TRAIN | {"tokens": 512, "muon_rate": 0.0, "adamw_rate": 0.0, "weight_decay": 0.0, "decay": 0.0}
+    changes = {"start": "$FIRST_RUN/start", "world": {"entities": 300, "part": 1}, "model": {"vocab_size": 999}}
+    path = write_recipe(tmp_path / "longer.yaml", **changes, train=still)
+    result = CliRunner().invoke(app, ["pretrain", path, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    after = weights(tmp_path / "run")
+    assert after.keys() == begun.keys() and all(torch.equal(after[name], begun[name]) for name in begun)
+    assert not (tmp_path / "run" / "tokenizer").exists() and not (tmp_path / "run" / "start").exists()
+    first, second = (AutoTokenizer.from_pretrained(out / "run" / "model") for out in (folder, tmp_path))
+    assert first.get_vocab() == second.get_vocab()
+    text = "Ula's ship, the 1,984th: <|im_start|>user\n Ja?"
+    assert first(text)["input_ids"] == second(text)["input_ids"]
+
+
+def test_a_start_that_is_not_there_is_one_sentence(tmp_path):
+    path = write_recipe(tmp_path / "recipe.yaml", start="/nowhere/start")
+    result = CliRunner().invoke(app, ["pretrain", path, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 1 and "/nowhere/start" in result.stderr.splitlines()[-1]
+    assert "Internal error" not in result.stderr
 
 
 def test_sentinels_are_what_the_model_knows_and_apart_from_the_background(tmp_path, monkeypatch):

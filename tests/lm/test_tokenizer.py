@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, Qwen2Config
 
-from accrete.lm.tokenizer import END_OF_TEXT, TURN_END, TURN_START, train_tokenizer
+from accrete.lm.tokenizer import END_OF_TEXT, QWEN2_SPLIT, TURN_END, TURN_START, train_tokenizer
 
 TEXTS = [
     "The Brialtem works stand in Quorv since 1984.",
@@ -41,6 +45,29 @@ def test_saved_and_loaded_it_is_the_same(pair, text: str) -> None:
     ids = trained(text)["input_ids"]
     assert loaded(text)["input_ids"] == ids
     assert trained.decode(ids) == loaded.decode(ids) == unicodedata.normalize("NFC", text)
+
+
+def test_a_fresh_process_loads_what_was_saved(tmp_path: Path) -> None:
+    """AutoTokenizer rebuilds a Qwen2 directory with a split of its own: it must be the one that was trained with."""
+    trained = train_tokenizer(TEXTS, 300)
+    trained.save_pretrained(tmp_path)
+    Qwen2Config(vocab_size=300).save_pretrained(tmp_path)
+    texts = [*TEXTS[:3], "1984 1,200", "WE'LL it's\r\n\r\n  x", "\u00a0\u2003two  spaces "]
+    texts.append(f"{TURN_START}user\n Ula{TURN_END}")
+    code = (
+        "import json, sys; from transformers import AutoTokenizer; "
+        "loaded = AutoTokenizer.from_pretrained(sys.argv[1]); "
+        "state = json.loads(loaded.backend_tokenizer.to_str()); "
+        "ids = [loaded(text)['input_ids'] for text in json.loads(sys.argv[2])]; "
+        "print(json.dumps([ids, state['pre_tokenizer'], state['normalizer'], loaded.chat_template]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), json.dumps(texts)]
+    printed = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    ids, split, normaliser, template = json.loads(printed)
+    assert ids == [trained(text)["input_ids"] for text in texts]
+    state = json.loads(trained.backend_tokenizer.to_str())
+    assert (split, normaliser, template) == (state["pre_tokenizer"], state["normalizer"], trained.chat_template)
+    assert split["pretokenizers"][0]["pattern"] == {"Regex": QWEN2_SPLIT}
 
 
 def test_special_tokens_have_one_id_each(pair) -> None:

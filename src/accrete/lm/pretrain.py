@@ -83,7 +83,7 @@ def pretrain(
     first, loss_ema = _resume(checkpoint, model, optimizers)
     model.train()
     bf16 = config.autocast == "bf16" or (config.autocast == "auto" and has_fast_bf16(device))
-    loss_of = functools.partial(_loss, model, bf16=bf16)
+    loss_of: Callable[..., torch.Tensor] = functools.partial(_loss, model, bf16=bf16)
     loss_of = torch.compile(loss_of) if config.compile else loss_of
     started = saved = time.monotonic()
     for step in range(first, steps):
