@@ -71,10 +71,17 @@ def test_files_named_in_the_architecture_exist():
         assert any(place.exists() for place in places), name
 
 
-def test_the_demo_is_what_its_script_writes():
-    demo = script("write_demo")
-    for name, content in demo.files().items():
-        assert (demo.FOLDER / name).read_text("utf-8") == content
+def test_the_demo_asks_what_its_document_says():
+    from accrete.cli.demo import demo_file
+    from accrete.data.documents import read_document, read_probes
+
+    text = read_document(demo_file("document.md")).text
+    items, probes = read_document(demo_file("study.jsonl")).items, read_probes(demo_file("probes.jsonl"))
+    assert items and probes
+    assert all(item.answer in text for item in items)
+    assert all(probe.answers[0] in text and probe.context in text for probe in probes)
+    assert {item.answer for item in items} == {probe.answers[0] for probe in probes}
+    assert not {item.question for item in items} & {probe.question for probe in probes}
 
 
 def test_the_example_is_short_and_uses_no_abstraction_of_ours():

@@ -19,13 +19,14 @@ from accrete.config import Config, build, parse_yaml
 from accrete.data.corpus import WorldCorpus
 from accrete.data.packing import OPEN_ROWS, pack
 from accrete.data.real import Unseen, mixed, real_questions, real_text
+from accrete.data.world import PROBE, STUDY
 from accrete.errors import DocumentError, ModelError, UsageError
 from accrete.files import replace_directory, write_atomically
 from accrete.lm.decode import answer
 from accrete.lm.load import choose_device, load, quiet
 from accrete.lm.pretrain import Progress, TrainConfig, pretrain
 from accrete.lm.tokenizer import TURN_END, TURN_START
-from accrete.scoring import exact_match
+from accrete.scoring import SENTINEL_TOKENS, exact_match
 from accrete.types import Example, Probe, Query
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 TOKENIZER_DOCUMENTS = 30_000
 SHARD_DOCUMENTS = 20_000
+BACKGROUND, BACKGROUND_DRAWN = 600, 1_200
 
 
 class WorldConfig(Config):
@@ -149,18 +151,27 @@ def _start(named: str) -> str:
 def write_world(recipe: Recipe, folder: Path, lm: LM) -> None:
     """What travels with a model of the fictional world: its sentinels and its background material.
 
-    A sentinel is something the model knows: the drawn facts that it does not answer are left out.
+    A sentinel is something the model knows: a drawn fact that it does not answer in each of the taught wordings is left out,
+    because what is answered by luck is lost by luck. So is background that it answers wrongly: replaying that would teach.
     """
     corpus = WorldCorpus(recipe.world.seed, recipe.world.entities)
     rows = []
     for split, probes in zip(("guard", "scored"), corpus.sentinels(), strict=True):
-        answers = answer(lm, [Query(probe.question) for probe in probes], max_new_tokens=24)
-        known = [
-            probe for probe, given in zip(probes, answers, strict=True) if exact_match(given.text, probe.answers[0])
-        ]
-        rows += [_row(probe, split) for probe in known]
+        known = [True] * len(probes)
+        for phrasing in (*STUDY, PROBE):
+            asked = corpus.world.probes([probe.fact for probe in probes if probe.fact], phrasing)
+            known = [before and now for before, now in zip(known, _right(lm, asked), strict=True)]
+        rows += [_row(probe, split) for probe, knows in zip(probes, known, strict=True) if knows]
+    background = corpus.background(BACKGROUND_DRAWN)
+    right = _right(lm, [Probe(item.question, (item.answer,)) for item in background])
+    kept = [item for item, knows in zip(background, right, strict=True) if knows][:BACKGROUND]
     _write_lines(folder / "sentinels.jsonl", rows)
-    _write_lines(folder / "background.jsonl", [_item(example) for example in corpus.background()])
+    _write_lines(folder / "background.jsonl", [_item(example) for example in kept])
+
+
+def _right(lm: LM, probes: list[Probe]) -> list[bool]:
+    answers = answer(lm, [Query(probe.question) for probe in probes], max_new_tokens=SENTINEL_TOKENS)
+    return [bool(exact_match(a.text, probe.answers[0])) for a, probe in zip(answers, probes, strict=True)]
 
 
 def _claim(out: Path, recipe: Recipe) -> None:

@@ -55,7 +55,7 @@ def test_the_model_can_be_loaded_and_taught(run, tmp_path):
     folder, _ = run
     lm = load(str(folder / "run" / "model"), offline=True)
     assert lm.layers == 2 and len(lm.tokenizer) == lm.model.config.vocab_size == 600
-    assert len(lm.background) > 100 and (folder / "run" / "model" / "sentinels.jsonl").exists()
+    assert all((folder / "run" / "model" / f"{name}.jsonl").exists() for name in ("sentinels", "background"))
     learner = Learner(lm, home=tmp_path, config={"max_steps": 1}, max_forgetting=1.0)
     commit = learner.learn_from_text("The ship Ula sails from Morvane.")
     assert commit.digest_before != commit.digest_after
@@ -96,19 +96,29 @@ def test_a_start_that_is_not_there_is_one_sentence(tmp_path):
     assert "Internal error" not in result.stderr
 
 
-def test_sentinels_are_what_the_model_knows_and_apart_from_the_background(tmp_path, monkeypatch):
-    truth = {probe.question: probe.answers[0] for half in WorldCorpus(0, 300).sentinels() for probe in half}
-    known = set(sorted(truth)[::2])
+def test_sentinels_are_what_the_model_knows_in_every_taught_wording_and_apart_from_the_background(
+    tmp_path, monkeypatch
+):
+    corpus = WorldCorpus(0, 300)
+    facts = [probe.fact for half in corpus.sentinels() for probe in half]
+    known, by_luck = facts[::2], facts[1::4]
+    answers = {corpus.world.question(fact, phrasing): fact.value for fact in known for phrasing in (0, 1, 2)}
+    answers |= {corpus.world.question(fact, 0): fact.value for fact in by_luck}
+    background = {item.question: item.answer for item in corpus.background(1_200)}
+    answers |= (known_background := dict(sorted(background.items())[::3]))
 
-    def right_on_half(lm, queries, **_):
-        return [Answer(truth[query.question] if query.question in known else "no idea") for query in queries]
+    def recited(lm, queries, **_):
+        return [Answer(answers.get(query.question, "no idea")) for query in queries]
 
-    monkeypatch.setattr(recipe, "answer", right_on_half)
+    monkeypatch.setattr(recipe, "answer", recited)
     recipe.write_world(recipe.Recipe(**RECIPE), tmp_path, None)
     rows = [json.loads(line) for line in (tmp_path / "sentinels.jsonl").read_text().splitlines()]
-    assert {row["question"] for row in rows} == known and {row["split"] for row in rows} == {"guard", "scored"}
-    background = [json.loads(line)["question"] for line in (tmp_path / "background.jsonl").read_text().splitlines()]
-    assert len(background) > 100 and not set(background) & truth.keys()
+    assert {row["question"] for row in rows} == {corpus.world.question(fact, 0) for fact in known}
+    assert {row["split"] for row in rows} == {"guard", "scored"}
+    kept = [json.loads(line) for line in (tmp_path / "background.jsonl").read_text().splitlines()]
+    assert {item["question"]: item["answer"] for item in kept} == known_background and len(kept) > 100
+    sentinels = {corpus.world.question(fact, phrasing) for fact in facts for phrasing in range(-2, 6)}
+    assert not {item["question"] for item in kept} & sentinels
 
 
 def test_a_finished_run_is_not_trained_again(run):

@@ -1,4 +1,4 @@
-"""The pretraining stream: what it answers is right by what it shows, and what measures the model is kept out of it."""
+"""The pretraining stream: what it answers is right by what it shows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from watched_corpus import ASKED_AS_OF, DATE, FRAMES, MAKERS, TURN, Made, of, relation_asked, watched
 
 from accrete.data import world as tables
 from accrete.data.corpus import WEIGHTS, WorldCorpus, as_listed, moment_within, restated, say_history
@@ -34,102 +32,10 @@ from accrete.lm.tasks import (
 from accrete.lm.tokenizer import END_OF_TEXT
 from accrete.types import Fact
 
-TURN = re.compile(r"<\|im_start\|>user\n (.*?)<\|im_end\|>\n<\|im_start\|>assistant\n (.*?)<\|im_end\|>\n", re.DOTALL)
-FRAMES = tables._table("frames")
-DATE = rf"((?:(?:{'|'.join(tables._MONTHS)}) )?\d{{4}})"
-ASKED_AS_OF = [
-    rf"As of {DATE}, (.*)",
-    rf"As things stood in {DATE}, (.*)",
-    rf"In {DATE}, (.*)\?",
-    rf"()(.*) in {DATE}\?",
-]
-KEYS = ("statements", "questions", "past", "perfect", "past_questions")
-MAKERS = {"reading": 60, "reading_dated": 60, "closed_book": 30, "questions": 20, "facts": 30, "facts_dated": 30,
-          "reverse": 20, "restate": 30, "questions_first": 30, "plain": 30}  # fmt: skip
-
-
-@dataclass
-class Made:
-    """A document with what the world was asked for while it was written."""
-
-    maker: str
-    text: str
-    entities: dict[str, Entity] = field(default_factory=dict)
-    said: list[tuple[Fact, str]] = field(default_factory=list)  # sentences of single facts
-    facts: set[Fact] = field(default_factory=set)  # undated, as they were drawn or dated
-
-    @property
-    def turns(self) -> list[tuple[str, str]]:
-        return TURN.findall(self.text)
-
-    @property
-    def passage(self) -> str:
-        """What stands before the first question of a reading."""
-        return self.turns[0][0].removeprefix(f"{ANSWER}\n\n").split("\n\n")[0]
-
-    @property
-    def asked(self) -> list[tuple[str, str]]:
-        """The questions of a reading with their answers."""
-        (first, reply), *rest = self.turns
-        return [(first.split("\n\n")[-1], reply), *rest]
-
-
-def watched(corpus: WorldCorpus) -> Iterator[Made]:
-    """Documents of every kind in turn, with what they were made of."""
-    world, made = corpus.world, Made("", "")
-
-    def watch(owner: Any, name: str, note: Any) -> None:
-        plain = getattr(owner, name)
-
-        @functools.wraps(plain)
-        def noting(*arguments: Any, **options: Any) -> Any:
-            result = plain(*arguments, **options)
-            note(result, *arguments)
-            return result
-
-        setattr(owner, name, noting)
-
-    def see(entities: list[Entity]) -> None:
-        made.entities |= {entity.name: entity for entity in entities}
-        made.facts |= {fact for entity in entities for fact in entity.facts}
-
-    watch(world, "entity", lambda entity, *_: see([entity]))
-    watch(corpus, "entities", lambda entities, *_: see(entities))
-    watch(
-        world,
-        "timeline",
-        lambda dated, *_: made.facts.update(replace(f, valid_from=None, valid_until=None) for f in dated),
-    )
-    for name in ("statement", "moment"):
-        watch(world, name, lambda said, fact, *_: made.said.append((fact, said)))
-    for maker, count in MAKERS.items():
-        for _ in range(count):
-            made.__init__(maker, "")
-            text = getattr(corpus, maker)()
-            yield Made(maker, text, made.entities, made.said, made.facts)
-
 
 @pytest.fixture(scope="module")
 def documents() -> list[Made]:
     return list(watched(WorldCorpus(4, entities=60)))
-
-
-def of(documents: list[Made], *makers: str) -> list[Made]:
-    return [made for made in documents if made.maker in makers]
-
-
-def relation_asked(question: str, entity: Entity) -> str:
-    """The relation of a question, whose wording must be one that is taught, about this entity."""
-    found = set()
-    for relation in relations().values():
-        if relation.kind == entity.kind:
-            who = relation.asks_who
-            taught = [*relation.questions[:-2], *FRAMES["who" if who else "questions"][:-1]]
-            taught += [*relation.past_questions[:-1], *FRAMES["past_who" if who else "past_what"][:-1]]
-            wordings = {template.format(s=entity.name, n=relation.noun).lower() for template in taught}
-            found |= {relation.name} if question.lower() in wordings else set()
-    assert len(found) == 1, (question, found)
-    return found.pop()
 
 
 # --- readings
@@ -377,70 +283,6 @@ def test_another_part_tells_of_the_same_persistent_entities_and_of_other_new_one
     assert not set(itertools.islice(first, 60)) & set(itertools.islice(second, 60))
     again = WorldCorpus(3, entities=60, part=1)
     assert list(itertools.islice(again, 5)) == list(itertools.islice(WorldCorpus(3, 60, 1), 5))
-
-
-# --- what is kept back
-
-
-def kept_back(made: Made) -> list[str]:
-    """Wordings in a document that training must not show, of the facts it is about."""
-    text, found = made.text.lower(), []
-
-    def look(template: str, fact: Fact) -> None:
-        relation, entity = relations()[fact.relation], made.entities[fact.subject]
-        said = template.format(s="\0", v=fact.value, n=relation.noun).lower().rstrip(".?")
-        wordings = [said.replace("\0", entity.name.lower())]
-        if said.startswith("\0 ") and template.endswith("."):
-            wordings = [said[1:]]  # a predicate, whatever stands before it
-        elif said.startswith("\0's "):
-            wordings.append(entity.pronoun[1].lower() + said[3:])
-        # "As for S, ..." is taught, "For S, ..." is not.
-        found.extend(wording for wording in wordings if wording in text.replace(f"as {wording}", ""))
-
-    for fact in made.facts:
-        relation = relations()[fact.relation]
-        own = [*relation.statements[-2:], *relation.questions[-2:], *relation.reverse[-1:], *relation.past[-1:],
-               *relation.perfect[-1:], *relation.past_questions[-1:]]  # fmt: skip
-        taught = {wording.rstrip(".?") for key in KEYS for wording in getattr(relation, key)}
-        names = ("statements", "questions", "who", "reverse", "past", "perfect", "past_what", "past_who")
-        frames = [FRAMES[name][-1] for name in names]
-        own += [frame for frame in frames if frame.replace("{n}", relation.noun).rstrip(".?") not in taught]
-        for template in own:
-            look(template, fact)
-    for form in ("since", "until", "between", "as_of"):
-        beginning = re.split(r"\{(?![tu]\})", FRAMES[form][-1])[0]  # "Ever since {t}, "
-        found += re.findall(beginning.format(t=DATE, u=DATE), made.text, re.IGNORECASE)
-    return found
-
-
-def test_wordings_that_are_kept_back_never_occur(documents: list[Made]) -> None:
-    corpus = WorldCorpus(4, entities=60)
-    persistent = {entity.name: entity for entity in corpus.persistent}
-    for made in documents:
-        known = [entity for name, entity in persistent.items() if name in made.text]
-        entities = made.entities | {entity.name: entity for entity in known}
-        facts = made.facts | {fact for entity in known for fact in entity.facts}
-        assert kept_back(replace(made, entities=entities, facts=facts)) == [], made.text
-
-
-def test_a_wording_that_is_kept_back_would_be_found() -> None:
-    world = World(0)
-    for entity in world.entities(60):
-        made = Made("", world.passage([entity], held_out=True), {entity.name: entity}, [], set(entity.facts))
-        assert len(kept_back(made)) >= len(world.sentences(entity)) / 3
-        for fact in entity.facts:
-            for text in (
-                world.statement(fact, held_out=True),
-                world.ask(fact, held_out=True),
-                world.reverse(fact, True),
-            ):
-                assert kept_back(replace(made, text=text)), text
-            if relations()[fact.relation].changes:
-                dated = replace(fact, valid_from="2010", valid_until="2015")
-                said = [world.statement(dated, held_out=True) for _ in range(8)]
-                assert any(kept_back(replace(made, text=text)) for text in said)
-                asked = [world.ask_as_of(dated, "2012", held_out=True) for _ in range(8)]
-                assert any(kept_back(replace(made, text=text)) for text in asked)
 
 
 # --- the stream
