@@ -28,14 +28,14 @@ from accrete.types import Example, Fact, Probe
 WEIGHTS = {
     "reading": 26,
     "reading_dated": 15,
-    "closed_book": 28,
-    "questions": 10,
-    "facts": 10,
-    "facts_dated": 5,
+    "closed_book": 52,
+    "questions": 12,
+    "facts": 12,
+    "facts_dated": 6,
     "reverse": 4,
-    "restate": 8,
+    "restate": 10,
     "questions_first": 4,
-    "plain": 4,
+    "plain": 2,
 }
 
 
