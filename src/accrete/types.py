@@ -30,12 +30,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Probe:
-    """A question asked to measure, never to teach. Any of `answers` is right; `fact` says what it asks about."""
+    """A question asked to measure, never to teach. Any of `answers` is right; `fact` says what it asks about.
+
+    `kind` tells apart what is counted apart (changed, reverse, rephrased, ...), `as_of` is the ISO date that is asked about.
+    """
 
     question: str
     answers: tuple[str, ...]
     context: str = ""
     fact: Fact | None = None
+    kind: str = ""
+    as_of: str | None = None
 
 
 @dataclass(frozen=True)

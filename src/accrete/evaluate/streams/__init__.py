@@ -1,0 +1,83 @@
+"""What a stream is: tasks in order, each a document and its probes, and what must not be lost meanwhile. Ends at plain data.
+
+Every other file of this package is one stream, found by its name: a docstring whose first line says what it is, and
+`make(options) -> Stream`. A stream is drawn or read whole; the same options give the same stream.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from accrete.config import Config
+from accrete.errors import UsageError, did_you_mean
+from accrete.types import Document, Probe
+
+ABSTAINED = ""  # the one accepted answer of a question that has none (SQuAD 2.0): "not stated", or nothing
+
+
+@dataclass(frozen=True)
+class Task:
+    """One lesson of a stream. The items of `document` are its given study items, in other wordings than the probes.
+
+    A probe is asked closed-book; its `context` is the passage that answers it, shown for the ceiling alone.
+    """
+
+    name: str
+    document: Document
+    probes: tuple[Probe, ...]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Tasks in the order in which they are learned.
+
+    keep: named sets of probes that no task teaches, asked with their context before them where they have one.
+    score: by what an answer counts as learned: "contains", "exact_match", "token_f1" or "grade" (scoring.py), the best over
+    the accepted answers.
+    about: what it was made of, in JSON's terms (files, facts, whose protocol), for the report.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    keep: Mapping[str, tuple[Probe, ...]] = field(default_factory=dict)
+    score: str = "contains"
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Options(Config):
+    """What a caller may ask of any stream. None is the stream's own default."""
+
+    seed: int = 0
+    lessons: int | None = Field(None, ge=1)
+    facts: int | None = Field(None, ge=1)  # world: a lesson; temporal: in all
+    limit: int | None = Field(None, ge=1)  # at most so many facts (or questions) are asked about in all
+    data: Path | None = None  # a file or folder of the stream's own format
+    probes: Path | None = None  # documents: the questions to ask
+
+
+def names() -> list[str]:
+    """Every stream there is: the modules of this package."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def make(name: str, options: Options) -> Stream:
+    """The stream of that name. UsageError for one that there is not, DocumentError for data that cannot be read."""
+    return _module(name).make(options)
+
+
+def summary(name: str) -> str:
+    """The first line of the stream's docstring."""
+    return (_module(name).__doc__ or "").strip().splitlines()[0]
+
+
+def _module(name: str) -> Any:
+    if name not in names():
+        raise UsageError(f'There is no stream "{name}".{did_you_mean(name, names())}')
+    return importlib.import_module(f"{__name__}.{name}")
