@@ -142,7 +142,7 @@ def test_rows_of_one_batch_share_their_context():
     conditionings = [one, two, two, one, one, two, one]
     plain = [decode.answer(lm, [query], max_new_tokens=4)[0].text for query in queries]
     prompts = [[0] * (i + 1) for i in range(7)]
-    batches = list(decode._alike(prompts, conditionings, 3))
+    batches = list(decode.alike(prompts, conditionings, 3))
     assert sorted(i for rows in batches for i in rows) == list(range(7)) and max(map(len, batches)) == 3
     assert all(len({id(conditionings[i]) for i in rows}) == 1 for rows in batches)
     answers = decode.answer(lm, queries, conditionings=conditionings, max_new_tokens=4)

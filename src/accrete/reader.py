@@ -28,9 +28,12 @@ def _as_answer(pieces: Iterator[str], one_line: bool) -> Iterator[str]:
 
 
 class Reader:
-    """Answers, streams, grades and losses; a method with `condition` decides how each question is read."""
+    """Answers, streams, grades and losses; a method with `condition` decides how each question is read.
 
-    def __init__(self, lm: LM, method: Method):
+    Without a method it is the model as it stands.
+    """
+
+    def __init__(self, lm: LM, method: Method | None):
         self.lm, self.method = lm, method
 
     # --- answers ------------------------------------------------------------------------------------------------
@@ -39,14 +42,12 @@ class Reader:
         """Answer questions in batches, greedily. UsageError for a domain that was never taught."""
         for query in queries:
             self._check_domain(query.domain)
-        return decode.answer(
-            self.lm, queries, conditionings=self._conditionings(queries), max_new_tokens=max_new_tokens
-        )
+        return decode.answer(self.lm, queries, conditionings=self.conditionings(queries), max_new_tokens=max_new_tokens)
 
     def stream_answer(self, query: Query, max_new_tokens: int) -> Iterator[str]:
         """The answer to one question, piece by piece."""
         self._check_domain(query.domain)
-        (conditioning,) = self._conditionings([query])
+        (conditioning,) = self.conditionings([query])
         ids = prompt_ids(self.lm, query.question, decode.context_of(query, conditioning), reserve=max_new_tokens)
         pieces = decode.text_stream(self.lm, ids, max_new_tokens, conditionings=[conditioning])
         return _as_answer(pieces, one_line=not self.lm.tokenizer.chat_template)
@@ -60,7 +61,7 @@ class Reader:
             max_new_tokens,
             temperature=temperature,
             generator=torch.Generator().manual_seed(seed),
-            conditionings=self._conditionings([Query(prompt)]),
+            conditionings=self.conditionings([Query(prompt)]),
         )
 
     # --- measures -----------------------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ class Reader:
         answers = decode.answer(
             self.lm,
             queries,
-            conditionings=self._conditionings(queries),
+            conditionings=self.conditionings(queries),
             max_new_tokens=max_new_tokens or min(256, max(24, longest // 2)),
         )
         return sum(grade(a.text, probe.answers) for a, probe in zip(answers, probes, strict=True)) / len(probes)
@@ -108,7 +109,7 @@ class Reader:
 
     def loss(self, sequences: Sequence[batch.Sequence], domain: str) -> float:
         """Nats per target token, read from `domain`."""
-        (conditioning,) = self._conditionings([Query("", domain=domain)])
+        (conditioning,) = self.conditionings([Query("", domain=domain)])
         with conditioning.within():
             return self.lm.mean_loss(sequences)
 
@@ -147,6 +148,6 @@ class Reader:
         if domain not in known:
             raise UsageError(f'There is no domain "{domain}" here.{did_you_mean(domain, known)}')
 
-    def _conditionings(self, queries: Sequence[Query]) -> list[decode.Conditioning]:
+    def conditionings(self, queries: Sequence[Query]) -> list[decode.Conditioning]:
         condition = getattr(self.method, "condition", None)
         return condition(queries) if condition else [decode.NOTHING] * len(queries)

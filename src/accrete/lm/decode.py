@@ -76,7 +76,7 @@ def stream(
     for _ in range(max_new_tokens):
         with within():
             hidden_BD, logits_BV = _step(lm, ids_BT, mask_BK, cache)
-        logits_BV = _conditioned(hidden_BD, logits_BV, alive, conditionings)
+        logits_BV = conditioned(hidden_BD, logits_BV, alive, conditionings)
         chosen = _choose(logits_BV, temperature, generator)
         going = [i for i, token in enumerate(chosen.tolist()) if token not in stops]
         if going:
@@ -117,7 +117,7 @@ def answer(
         for query, conditioning in zip(queries, conditionings, strict=True)
     ]
     answers: list[Answer] = [Answer("")] * len(queries)
-    for rows in _alike(prompts, conditionings, batch_size):
+    for rows in alike(prompts, conditionings, batch_size):
         written = generate(
             lm,
             [prompts[i] for i in rows],
@@ -130,7 +130,7 @@ def answer(
     return answers
 
 
-def _alike(
+def alike(
     prompts: SequenceOf[SequenceOf[int]], conditionings: SequenceOf[Conditioning], batch_size: int
 ) -> Iterator[list[int]]:
     """Rows that may run together: in one `within`, of similar length."""
@@ -205,7 +205,7 @@ def _step(lm: LM, ids_BT: Tensor, mask_BK: Tensor, cache: DynamicCache) -> tuple
     return hidden_BD, lm.anatomy.head(hidden_BD).float()
 
 
-def _conditioned(
+def conditioned(
     hidden_BD: Tensor, logits_BV: Tensor, alive: list[int], conditionings: SequenceOf[Conditioning]
 ) -> Tensor:
     """Let every distinct `process` correct the logits of its own rows, all of them at once."""

@@ -6,6 +6,7 @@ Every other file of this package is one stream, found by its name: a docstring w
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -70,6 +71,11 @@ def names() -> list[str]:
 def make(name: str, options: Options) -> Stream:
     """The stream of that name. UsageError for one that there is not, DocumentError for data that cannot be read."""
     return _module(name).make(options)
+
+
+def digest(stream: Stream) -> str:
+    """sha256 over everything that is taught and asked."""
+    return hashlib.sha256(repr((stream.tasks, sorted(stream.keep.items()), stream.score)).encode()).hexdigest()
 
 
 def summary(name: str) -> str:

@@ -1,0 +1,211 @@
+"""What a run is worth: the R matrix of its scored answers, and every figure of learning and forgetting from it. Pure.
+
+    answers (rows) -> matrix -> Figure by task -> value, interval -> mean and spread over seeds
+
+R[i][j] is the score on task j after i lessons: row 0 is the base, row j + 1 stands right after the lesson of task j, row N at
+the end (tasks and columns count from 0). An entry that was not measured is None, and so is a figure without meaning.
+
+A row is one answer to one probe: {"step": i, "task": j, "probe": k, "kind": str, "as_of": str | None} and a number under the
+name of every score (ask.py).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from accrete.evaluate.figures import Figure
+
+Row = Mapping[str, Any]
+Matrix = Sequence[Sequence[float | None]]
+Parts = dict[str, Figure]
+
+FIGURES = (
+    "learned", "kept", "floor", "wrong_document", "plasticity", "stability", "token_f1", "versioned",
+    "op", "bwt", "fwt", "forgetting", "forgetting_ratio",
+)  # fmt: skip
+CHANGED, UNCHANGED = (
+    "changed",
+    "unchanged",
+)  # kinds of probes: did the answer change with the period that they ask about?
+RIGHT = 0.5  # the base "knew" what it scored this much on
+
+
+# --- from answers to the matrix ---------------------------------------------------------------------------------------
+
+
+def matrix(rows: Iterable[Row], score: str = "contains", tasks: int | None = None) -> list[list[float | None]]:
+    """R, N + 1 rows of N columns: the mean score of every task's probes after every step that was measured."""
+    cells: dict[tuple[int, int], list[float]] = {}
+    for row in rows:
+        if _measured(row, score):
+            cells.setdefault((row["step"], row["task"]), []).append(row[score])
+    width = tasks if tasks is not None else 1 + max((task for _, task in cells), default=-1)
+    return [[_mean(cells.get((step, task), ())) for task in range(width)] for step in range(width + 1)]
+
+
+def average(rows: Iterable[Row], score: str = "contains") -> Figure | None:
+    """The score averaged as `learned` is, tasks weighing the same: for the ceiling, and for sets that no task teaches."""
+    return _mean_figure(map(_mean, _by_task(rows, score).values()))
+
+
+def still_answered(before: Iterable[Row], after: Iterable[Row], score: str = "contains") -> float | None:
+    """Of the probes (told apart by "task" and "probe") that the base got right, the share that is right now."""
+    known = {(row.get("task"), row["probe"]) for row in before if _measured(row, score) and row[score] >= RIGHT}
+    asked = (row for row in after if _measured(row, score) and (row.get("task"), row["probe"]) in known)
+    now = [float(row[score] >= RIGHT) for row in asked]
+    return _mean(now)
+
+
+# --- figures of the matrix --------------------------------------------------------------------------------------------
+
+
+def of_matrix(R: Matrix) -> dict[str, float | None]:
+    """Every figure that the matrix alone gives, METHODS section 9; None where too little of it is filled."""
+    return values(matrix_parts(R))
+
+
+def matrix_parts(R: Matrix) -> Parts:
+    """The same by task, so that tasks can be drawn anew. Figures without meaning are left out."""
+    tasks, last = range(len(R) - 1), len(R) - 1
+    learned, before_last, after_first = [R[j + 1][j] for j in tasks], tasks[:-1], tasks[1:]
+    found = {
+        "learned": _mean_figure(learned),
+        "kept": _mean_figure(R[last]) if tasks else None,
+        "op": _mean_figure(R[last]) if tasks else None,
+        "floor": _mean_figure(R[0]) if tasks else None,
+        "wrong_document": _mean_figure(R[j][j] for j in after_first),
+        "bwt": _mean_figure(_difference(R[last][j], learned[j]) for j in before_last),
+        "fwt": _mean_figure(_difference(R[j][j], R[0][j]) for j in after_first),
+        "forgetting": _mean_figure(_difference(_best(R, j), R[last][j]) for j in before_last),
+        "forgetting_ratio": _ratio([(learned[j], R[last][j]) for j in before_last]),
+    }
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def forgetting_ratio(before: float | None, after: float | None) -> float | None:
+    """The share of what was known that is lost, negative for a gain; undefined where nothing was known."""
+    return None if not before or after is None else (before - after) / before
+
+
+def _best(R: Matrix, task: int) -> float | None:
+    """The best that was measured on the task before the last lesson, the base included."""
+    return max((score for row in R[:-1] if (score := row[task]) is not None), default=None)
+
+
+def _ratio(pairs: Sequence[tuple[float | None, float | None]]) -> Figure | None:
+    """sum(before - after) / sum(before): means over the same tasks, so it is -BWT over what there was to forget."""
+    filled = [(before, after) for before, after in pairs if before is not None and after is not None]
+    if sum(before for before, _ in filled) <= 0:
+        return None
+    return Figure(tuple(before - after for before, after in filled), tuple(b for b, _ in filled), len(filled))
+
+
+# --- figures of the answers -------------------------------------------------------------------------------------------
+
+
+def parts(rows: Sequence[Row], score: str = "contains", tasks: int | None = None) -> Parts:
+    """Every figure by task, of the matrix and of what it averages over; by probe when there is but one task."""
+    R = matrix(rows, score, tasks)
+    right_after = [row for row in rows if row["step"] == row["task"] + 1]
+    found: dict[str, Figure | None] = {
+        **matrix_parts(R),
+        "plasticity": _by_period(right_after, CHANGED, score),
+        "stability": _by_period(right_after, UNCHANGED, score),
+        "token_f1": _over_probes(right_after, "token_f1"),
+        "versioned": _over_probes(_of_earlier_periods(rows, last=len(R) - 1), score),
+    }
+    if len(R) == 2:  # one task: its probes take the place of tasks
+        steps = {"floor": 0, "learned": 1, "kept": 1, "op": 1}
+        found |= {name: _each([row for row in rows if row["step"] == step], score) for name, step in steps.items()}
+        found["token_f1"] = _each(right_after, "token_f1")
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _by_period(right_after: Iterable[Row], kind: str, score: str) -> Figure | None:
+    """Probes of one kind right after their own period's lesson, averaged over the periods from the second on."""
+    of_kind = (row for row in right_after if row["task"] > 0 and row.get("kind") == kind)
+    return _mean_figure(map(_mean, _by_task(of_kind, score).values()))
+
+
+def _of_earlier_periods(rows: Sequence[Row], last: int) -> list[Row]:
+    """Probes asked after the last lesson "as of" a date before the last period's: taught earlier, or dated earlier."""
+    dated = [row for row in rows if row["step"] == last and row.get("as_of")]
+    newest = max((row["as_of"] for row in dated), default="")
+    return [row for row in dated if row["task"] < last - 1 or row["as_of"] < newest]
+
+
+def _over_probes(rows: Iterable[Row], score: str) -> Figure | None:
+    """The mean over all probes, every probe weighing the same, drawn by task."""
+    groups = list(_by_task(rows, score).values())
+    tops, bottoms = tuple(map(math.fsum, groups)), tuple(float(len(group)) for group in groups)
+    return Figure(tops, bottoms, int(sum(bottoms))) if groups else None
+
+
+def _each(rows: Iterable[Row], score: str) -> Figure | None:
+    """The mean over probes, drawn by probe; in the order of the probes, whatever order they were asked in."""
+    measured = [row for row in rows if _measured(row, score)]
+    return _mean_figure(row[score] for row in sorted(measured, key=lambda row: (row["probe"], row[score])))
+
+
+def _by_task(rows: Iterable[Row], score: str) -> dict[int, list[float]]:
+    groups: dict[int, list[float]] = {}
+    for row in rows:
+        if _measured(row, score):
+            groups.setdefault(row["task"], []).append(row[score])
+    return dict(sorted(groups.items()))
+
+
+# --- values, intervals, seeds -----------------------------------------------------------------------------------------
+
+
+def values(found: Mapping[str, Figure]) -> dict[str, float | None]:
+    """{figure: value}, all of FIGURES, None for those that the run gives no meaning to."""
+    return {name: found[name].value if name in found else None for name in FIGURES}
+
+
+def intervals(*runs: Mapping[str, Figure]) -> dict[str, list[float]]:
+    """{figure: [low, high]}: the middle 95 % for tasks (one task: probes) drawn anew, those of all seeds together.
+
+    Left out where there is one task to draw from, and for a ratio that some draw would divide by nothing.
+    """
+    found = {}
+    for name in FIGURES:
+        drawn = [run[name] for run in runs if name in run]
+        pool = Figure(_joined(f.top for f in drawn), _joined(f.bottom for f in drawn), sum(f.n for f in drawn))
+        if len(pool.top) > 1 and min(pool.bottom) > 0:
+            found[name] = list(pool.interval())
+    return found
+
+
+def over_seeds(runs: Sequence[Mapping[str, float | None]]) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """({figure: mean}, {figure: spread}) over the seeds that have it; the spread is the sample standard deviation,
+    None for a single seed."""
+    names = list(dict.fromkeys(name for run in runs for name in run))
+    seen = {name: [value for run in runs if (value := run.get(name)) is not None] for name in names}
+    spreads = {name: statistics.stdev(found) if len(found) > 1 else None for name, found in seen.items()}
+    return {name: _mean(found) for name, found in seen.items()}, spreads
+
+
+def _measured(row: Row, score: str) -> bool:
+    return row.get(score) is not None and math.isfinite(row[score])
+
+
+def _mean(numbers: Sequence[float]) -> float | None:
+    """Exactly rounded, so that the order of the numbers does not matter."""
+    return math.fsum(numbers) / len(numbers) if numbers else None
+
+
+def _mean_figure(numbers: Iterable[float | None]) -> Figure | None:
+    filled = tuple(number for number in numbers if number is not None)
+    return Figure(filled, (1.0,) * len(filled), len(filled)) if filled else None
+
+
+def _difference(now: float | None, before: float | None) -> float | None:
+    return None if now is None or before is None else now - before
+
+
+def _joined(tuples: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(number for numbers in tuples for number in numbers)

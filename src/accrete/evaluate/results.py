@@ -1,0 +1,126 @@
+"""From the lines of all runs to results.json: a row for every method, with floor and ceiling. Pure; ends at JSON's terms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from accrete.evaluate import metrics
+
+SCHEMA = 1
+WORST = 12  # examples of a method
+Line = Mapping[str, Any]
+Run = Sequence[Line]
+"""The lines of one seed, step 0 (the base) first."""
+
+
+def row(method: str, config: Mapping[str, Any], runs: Sequence[Run], score: str) -> dict[str, Any]:
+    """The figures of one method: means over its seeds, intervals over tasks; lessons, matrix and examples of the first."""
+    tasks = len(runs[0]) - 1
+    parts = [metrics.parts(_rows(run), score, tasks) for run in runs]
+    means, spreads = metrics.over_seeds(
+        [metrics.values(p) | _other(run, score) for p, run in zip(parts, runs, strict=True)]
+    )
+    first = runs[0]
+    return {
+        "method": method,
+        "config": dict(config),
+        **means,
+        "spread": spreads if len(runs) > 1 else {},
+        "intervals": metrics.intervals(*parts),
+        "matrix": metrics.matrix(_rows(first), score, tasks),
+        "kept_sets": {
+            name: [_mean(line["kept"][name]) if "kept" in line else None for line in first] for name in _sets(first)
+        },
+        "sentinels_by_step": [_sentinels(first[0], line) for line in first],
+        "lessons": [dict(line["lesson"]) for line in first[1:]],
+        "worst": _worst(first, score),
+        "error": None,
+    }
+
+
+def failed(method: str, config: Mapping[str, Any], error: str) -> dict[str, Any]:
+    """The row of a method that did not come to an end."""
+    return {"method": method, "config": dict(config), "error": error, **dict.fromkeys(FIGURES)}
+
+
+def _other(run: Run, score: str) -> dict[str, float | None]:
+    """What the matrix does not say: ceiling, what was kept, drift, cost."""
+    base, end, lessons = run[0], run[-1], [line["lesson"] for line in run[1:]]
+    ceiling = metrics.average(base["ceiling"], score)
+    seconds = math.fsum(lesson["seconds"] for lesson in lessons)
+    tokens = sum(lesson.get("tokens", 0) for lesson in lessons)
+    drift: Mapping[str, float | None] = end.get("drift", {})
+    return {
+        "ceiling": ceiling.value if ceiling else None,
+        "sentinels": _sentinels(base, end),
+        "kl_to_base": drift.get("kl_to_base"),
+        "top1_agreement": drift.get("top1_agreement"),
+        "perplexity_before": base.get("drift", {}).get("perplexity"),
+        "perplexity_after": drift.get("perplexity"),
+        "log_likelihood": _mean([row["log_likelihood"] for row in end["asked"]]),
+        "learn_seconds": seconds / max(1, len(lessons)),
+        "answer_seconds": end["answer_seconds"],
+        "tokens": float(tokens),
+        "tokens_per_second": tokens / seconds if seconds else None,
+        "bytes": math.fsum(lesson.get("bytes", 0) for lesson in lessons) / max(1, len(lessons)),
+        "peak_mb": max((lesson["peak_mb"] for lesson in lessons), default=None),
+        "trainable": max((lesson.get("trainable", 0) for lesson in lessons), default=None),
+        "refused": float(sum("refused" in lesson for lesson in lessons)),
+    }
+
+
+FIGURES = (
+    *metrics.FIGURES, "ceiling", "sentinels", "kl_to_base", "top1_agreement", "perplexity_before", "perplexity_after",
+    "log_likelihood", "learn_seconds", "answer_seconds", "tokens", "tokens_per_second", "bytes", "peak_mb", "trainable",
+    "refused",
+)  # fmt: skip
+
+
+def _rows(run: Run) -> list[dict[str, Any]]:
+    return [{"step": line["step"], **asked} for line in run for asked in line["asked"]]
+
+
+def _sets(run: Run) -> list[str]:
+    return list(run[0].get("kept", {}))
+
+
+def _sentinels(base: Line, line: Line) -> float | None:
+    """The share of what the base knew that is still answered."""
+    before, after = base.get("kept", {}).get("sentinels"), line.get("kept", {}).get("sentinels")
+    if not before or not after or not sum(before):
+        return None
+    return sum(min(was, now) for was, now in zip(before, after, strict=True)) / sum(before)
+
+
+def _worst(run: Run, score: str) -> list[dict[str, Any]]:
+    """What was not learned or not kept: question, truth, and the answers of the base, after the lesson and at the end."""
+    tasks = run[0]["stream"]["tasks"]
+    answers = {
+        (line["step"], asked["task"], asked["probe"]): asked for line in (run[0], *run[1:]) for asked in line["asked"]
+    }
+
+    def examples() -> Iterator[dict[str, Any]]:
+        for task, told in enumerate(tasks):
+            for probe, asked in enumerate(told["probes"]):
+                moments = (0, task + 1, len(run) - 1)
+                before, after, end = (answers.get((step, task, probe)) for step in moments)
+                if before and after and end and min(after[score], end[score]) < metrics.RIGHT:
+                    yield {
+                        "task": told["name"],
+                        "question": asked["question"],
+                        "truth": asked["answers"][0],
+                        "before": before["answer"],
+                        "after_lesson": after["answer"],
+                        "at_end": end["answer"],
+                        "score": (after[score] + end[score]) / 2,
+                    }
+
+    found = sorted(examples(), key=lambda example: example["score"])
+    step = max(1, len(found) // WORST)
+    return found[::step][:WORST]  # from all tasks, not the first alone
+
+
+def _mean(numbers: Sequence[float]) -> float | None:
+    return math.fsum(numbers) / len(numbers) if numbers else None

@@ -1,0 +1,120 @@
+"""The files a stream is made of: where they lie and what their rows hold, or an error that names file and line.
+
+Ends at plain dicts. No stream by itself.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from accrete.errors import DocumentError
+
+_UNPACK: Mapping[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".gz": gzip.decompress}
+_KINDS = {str: "a text", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
+
+
+def located(data: Path | None, *names: str) -> Path:
+    """`data` itself when it is a file, else the first of `names` in that folder, or in $ACCRETE_DATA without one.
+
+    A name may have a folder before it and .xz behind it, which the file need not have.
+    """
+    folder = data or (Path(os.environ["ACCRETE_DATA"]) if os.environ.get("ACCRETE_DATA") else None)
+    if folder is None:
+        raise DocumentError(f"This stream reads {names[0]}: name the folder with --data or ACCRETE_DATA.")
+    if folder.is_file():
+        return folder
+    if not folder.exists():
+        raise DocumentError(f"There is no data at {folder}.")
+    for name in names:
+        for place in (folder / name, folder / Path(name).name):
+            for path in (place, place.with_name(place.name.removesuffix(".xz"))):
+                if path.is_file():
+                    return path
+    raise DocumentError(f"The data folder {folder} has no {names[0]}.")
+
+
+def rows(path: Path, fields: Mapping[str, type]) -> list[dict[str, Any]]:
+    """The objects of a file of JSON Lines, or of one JSON list, each with these fields of these types."""
+    return [row for _, row in placed_rows(path, fields)]
+
+
+def placed_rows(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The same, each with its place for messages: "FILE, line 3". A file without rows raises DocumentError."""
+    empty = True
+    for where, row in _objects(path):
+        for name, kind in fields.items():
+            field(row, name, kind, where)
+        empty = False
+        yield where, row
+    if empty:
+        raise DocumentError(f"{path} holds no rows.")
+
+
+def whole(path: Path) -> Any:
+    """The content of a .json file, packed (.xz, .gz) or not."""
+    text = _text(path)
+    try:
+        return _parsed(text)
+    except ValueError as error:
+        raise DocumentError(f"{path}, line {getattr(error, 'lineno', 1)}: not valid JSON.") from None
+
+
+def field(row: Any, name: str, kind: type, where: str) -> Any:
+    """`row[name]`; DocumentError where there is none, one of another type, or a blank text."""
+    if not isinstance(row, dict):
+        raise DocumentError(f"{where}: not an object in braces.")
+    if name not in row:
+        raise DocumentError(f'{where}: "{name}" is missing.')
+    if not isinstance(row[name], kind):
+        raise DocumentError(f'{where}: "{name}" is not {_KINDS[kind]}.')
+    if kind is str and not row[name].strip():
+        raise DocumentError(f'{where}: "{name}" is empty.')
+    return row[name]
+
+
+def _objects(path: Path) -> Iterator[tuple[str, Any]]:
+    text = _text(path)
+    if text.lstrip().startswith("["):
+        yield from ((f"{path}, item {number}", row) for number, row in enumerate(whole(path), 1))
+        return
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: a text may hold other line ends
+        if line.strip():
+            where = f"{path}, line {number}"
+            try:
+                row = _parsed(line)
+            except ValueError:
+                raise DocumentError(f"{where}: not valid JSON.") from None
+            yield where, row
+
+
+def _parsed(text: str) -> Any:
+    """JSON; ValueError for anything else, half of a surrogate pair among it, which is no text."""
+    try:
+        value = json.loads(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = _UNPACK.get(path.suffix, bytes)(path.read_bytes())
+        return raw.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DocumentError(f"There is no file {path}.") from None
+    except (lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError):
+        raise DocumentError(f"{path} is no whole {path.suffix} file.") from None
+    except OSError as error:
+        raise DocumentError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DocumentError(f"{path}, line {line}: this is no UTF-8 text.") from None
