@@ -63,6 +63,7 @@ def test_a_reading_answers_from_its_passage_or_says_that_it_does_not_say(documen
             assert reply == NOT_STATED or reply.lower() in made.passage.lower()
         instruction = made.turns[0][0].startswith(ANSWER)
         seen["instructed" if instruction else "plainly"] += 1
+        assert instruction or all(reply != NOT_STATED for _, reply in made.turns)  # to abstain is done when asked for
     assert seen["stated"] > 5 * seen[NOT_STATED] > 100 and seen["reverse"] > 5
     assert min(seen["instructed"], seen["plainly"]) > 15
 
@@ -244,7 +245,7 @@ def test_closed_book_questions_are_of_persistent_facts() -> None:
         turns = TURN.findall(corpus.closed_book())
         assert 3 <= len(turns) <= 8
         for question, reply in turns:
-            name = max((name for name in truth if name in question), key=len, default="")
+            name = max((name for name in truth if name.lower() in question.lower()), key=len, default="")
             if name:
                 stated = {fact.relation: fact.value for fact in truth[name].facts}
                 assert reply == stated[relation_asked(question, truth[name])]

@@ -205,6 +205,7 @@ def test_questions_are_gathered_by_passage_and_some_are_put_to_another(tmp_path:
     assert 0.08 < foreign / (foreign + len(asked)) < 0.17
     instructed = sum(ANSWER in document for document in documents)
     assert 0.4 < instructed / len(documents) < 0.6
+    assert all(ANSWER in document for document in documents if f"{NOT_STATED}{TURN_END}" in document)
     assert documents == list(real_questions([tmp_path / "q.jsonl"], Unseen([])))
     assert sorted(documents) != documents
 

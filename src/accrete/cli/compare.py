@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +14,12 @@ import typer
 
 from accrete.cli.lessons import plain_table
 from accrete.cli.session import Session, verb
-from accrete.errors import DocumentError, UsageError
+from accrete.errors import DocumentError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from accrete.evaluate.compare import Launch
     from accrete.evaluate.run import Job
 
 StreamName = Annotated[
@@ -37,6 +39,11 @@ Jobs = Annotated[int, typer.Option(min=1, help="So many methods at once.")]
 Out = Annotated[Path | None, typer.Option(help="Where results.json and report.html go [a folder of the home].")]
 Full = Annotated[bool, typer.Option("--full-matrix", help="Ask every task after every lesson.")]
 Again = Annotated[bool, typer.Option("--again", help="Measure anew what was measured already.")]
+Merge = Annotated[bool, typer.Option("--merge", help="Measure nothing: join the results in the folders DIR.")]
+Folders = Annotated[
+    list[Path] | None, typer.Argument(metavar="DIR...", help="With --merge: what --out was of each run.")
+]
+On = Annotated[str | None, typer.Option("--on", help="ray: on the machines of RAY_ADDRESS (extra: scale) [here].")]
 COLUMNS = {
     "floor": "floor",
     "learned": "learned",
@@ -89,6 +96,7 @@ def evaluate(
 @verb
 def compare(
     session: Session,
+    folders: Folders = None,
     stream: StreamName = None,
     methods: Annotated[str, typer.Option(help="Names between commas, or all.")] = "all",
     document: Annotated[Path | None, typer.Option(help="Learn this document instead of a stream.")] = None,
@@ -104,19 +112,26 @@ def compare(
     out: Out = None,
     full_matrix: Full = False,
     again: Again = False,
+    on: On = None,
+    merge: Merge = False,
 ) -> None:
     """Measure methods side by side on a stream, or on one document and your questions about it.
 
     Same data and same base model, a fresh process each. A method that fails is a row with its error. Stopped and called
-    again, it goes on where it was.
+    again, it goes on where it was. `compare --merge DIR DIR` joins what several machines measured.
     """
+    if merge:
+        _merge(session, folders or [], out)
+        return
+    if folders:
+        raise UsageError(f"{folders[0]} is a folder to join with --merge, or an option lacks its name.")
     if document is not None:
         if stream or data:
             raise UsageError("--document takes the place of --stream and --data.")
         stream, data, probes = "documents", document, probes or _typed(session)
     chosen = {"lessons": lessons, "facts": facts, "limit": limit, "data": data, "probes": probes}
     made = _jobs(session, stream, methods.split(","), chosen, study=study, teacher=teacher, full_matrix=full_matrix)
-    _run(session, made, seeds, out, jobs, again)
+    _run(session, made, seeds, out, jobs, again, on)
 
 
 @verb
@@ -176,24 +191,65 @@ def _jobs(
     )
 
 
-def _run(session: Session, jobs: "tuple[Job, ...]", seeds: int, out: Path | None, parallel: int, again: bool) -> None:
+def _run(
+    session: Session,
+    jobs: "tuple[Job, ...]",
+    seeds: int,
+    out: Path | None,
+    parallel: int,
+    again: bool,
+    on: str | None = None,
+) -> None:
     """Measure, print, and leave with 1 when a method failed."""
     import shutil
 
-    from accrete.evaluate import report
     from accrete.evaluate.compare import Comparison, compare
-    from accrete.files import write_atomically
 
     comparison = Comparison(jobs, tuple(range(seeds)), command=shlex.join(["accrete", *sys.argv[1:]]))
     place = out or session.home_directory() / "comparisons" / f"{jobs[0].stream}-{comparison.digest[:10]}"
     if again:
         for folder in place.glob("seed-*"):
             shutil.rmtree(folder)
+    if on and parallel == 1:
+        parallel = len(jobs) * seeds  # what has no room yet waits there
     line = _Line(bool(session.json))
-    try:
-        found = compare(comparison, place, line, parallel)
-    finally:
-        line.done()
+    with _launcher(on, parallel) as launch:
+        try:
+            found = compare(comparison, place, line, parallel, launch)
+        finally:
+            line.done()
+    _show(session, found, place)
+
+
+def _merge(session: Session, folders: Sequence[Path], out: Path | None) -> None:
+    """Join what was measured, write it as a comparison's results, and print it."""
+    from accrete.evaluate import merge
+    from accrete.files import write_atomically
+
+    found = merge.merge({str(f): merge.read(f) for f in folders}, shlex.join(["accrete", *sys.argv[1:]]))
+    place = out or session.home_directory() / "comparisons" / f"{found['stream']['name']}-{found['digest'][:10]}"
+    place.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    write_atomically(place / "results.json", lambda path: _write(path, text))
+    _show(session, found, place)
+
+
+def _launcher(on: str | None, parallel: int) -> "AbstractContextManager[Launch | None]":
+    """What runs the jobs: None is a process each on this machine."""
+    if on is None:
+        return nullcontext()
+    if on != "ray":
+        raise UsageError(f'Jobs cannot run on "{on}".{did_you_mean(on, ["ray"])}')
+    from accrete.evaluate import on_ray
+
+    return on_ray.cluster(parallel)
+
+
+def _show(session: Session, found: dict[str, Any], place: Path) -> None:
+    """Write the report, print the results, and leave with 1 when a method failed."""
+    from accrete.evaluate import report
+    from accrete.files import write_atomically
+
     page = report.html(found)
     write_atomically(place / "report.html", lambda path: _write(path, page))
     shown = {

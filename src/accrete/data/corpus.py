@@ -136,7 +136,9 @@ class WorldCorpus:
         return self._conversation(" ".join(said), turns)
 
     def _conversation(self, passage: str, turns: list[tuple[str, str]]) -> str:
-        asked = about(passage, turns[0][0], instructed=self.world.random.random() < 0.5)
+        # To abstain is done when it was asked for: elsewhere an unfamiliar wording would be an excuse.
+        abstains = any(answer == NOT_STATED for _, answer in turns)
+        asked = about(passage, turns[0][0], instructed=abstains or self.world.random.random() < 0.35)
         return chatml([(asked, turns[0][1]), *turns[1:]])
 
     def closed_book(self) -> str:

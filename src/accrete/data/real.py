@@ -150,7 +150,8 @@ def _readings(
             chosen += [(question, NOT_STATED) for place, question in drawn if place != context]
             draw.shuffle(chosen)
             if len(context) + sum(len(q) + len(a) for q, a in chosen) <= longest:
-                first = about(context, chosen[0][0], instructed=draw.random() < 0.5)
+                abstains = any(answer == NOT_STATED for _, answer in chosen)
+                first = about(context, chosen[0][0], instructed=abstains or draw.random() < 0.35)
                 yield chatml([(first, chosen[0][1]), *chosen[1:]])
 
 

@@ -106,11 +106,17 @@ def collect(
         "schema": results.SCHEMA,
         "digest": comparison.digest,
         "stream": stream
-        | {"options": first.options.model_dump(mode="json", exclude_none=True, exclude={"data", "probes"})},
+        | {
+            "content": first.content,
+            "options": first.options.model_dump(mode="json", exclude_none=True, exclude={"data", "probes"}),
+        },
         "lessons": len(stream["tasks"]),
         "model": model["name"],
         "base_digest": model["base_digest"],
+        "dtype": first.dtype,
         "study": first.study,
+        "teacher": first.teacher,
+        "full_matrix": first.full_matrix,
         "seeds": list(comparison.seeds),
         "command": comparison.command,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
