@@ -8,6 +8,7 @@ One lesson is one transaction:
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -119,7 +120,7 @@ class Learner:
             passages = chunks(document, CHUNK_TOKENS, self.lm.count_tokens)
             notes: dict[str, Any] = {"left_out": told(left_out)} if left_out else {}
             try:
-                made = self._studied(document, active)
+                made = self._studied(document)
                 lesson = Lesson(document, passages, made.items, made.restatements, domain=domain, importance=importance)
                 return self._learn(lesson, probes, active, notes | {"study": made.figures()})
             except BaseException:
@@ -134,15 +135,13 @@ class Learner:
         document = Document(name or f"{' '.join(text.split()[:5])[:40]} ...", text)
         return self.learn(document, domain=domain, importance=importance)
 
-    def _studied(self, document: Document, active: Sequence[Commit]) -> Studied:
+    def _studied(self, document: Document) -> Studied:
         """The study items of a document. The base model writes them: they do not depend on what was taught since."""
         if not self.study.writes(document):
             return self.study.given(document)
         passages = pieces(document, self.study.passage_tokens, self.lm.count_tokens)
-        self._go_to([])
-        made = self.study.write(document, passages, sentence_texts, self.progress)
-        self._go_to(active)
-        return made
+        with self.as_base():
+            return self.study.write(document, passages, sentence_texts, self.progress)
 
     def _learn(
         self, lesson: Lesson, probes: Sequence[Probe], active: Sequence[Commit], notes: Mapping[str, Any]
@@ -151,7 +150,7 @@ class Learner:
         if not study:
             raise DocumentError(f"{lesson.document.name} holds too little to learn from.")
         check_room(self.home, sum(p.numel() * p.element_size() for p in self.lm.model.parameters() if p.requires_grad))
-        self._provide_sentinels(active)
+        self._provide_sentinels()
         started, digest_before, domain = clock.monotonic(), self.digest, lesson.domain
         self.progress("measuring", 0, 0.0)
         # After a lesson of the same domain, what was measured then is of this very state.
@@ -242,18 +241,24 @@ class Learner:
         """The share of the sentinels answered rightly now, the adapter of `domain` at work; None while there are none."""
         return self.reader.kept(domain, split)
 
+    @contextlib.contextmanager
+    def as_base(self) -> Iterator[Reader]:
+        """Within it the model is as it was before any lesson; after it, as the last commit left it."""
+        try:
+            self._go_to([])
+            yield self.reader
+        finally:
+            self._go_to(self._active())
+
     def domains(self) -> list[dict[str, Any]]:
         """What was taught, by domain: lessons, the last document, what was kept with it, and the size of its adapter."""
         return indicators.by_domain(self._active(), self.reader.domains or {})
 
-    def _provide_sentinels(self, active: Sequence[Commit]) -> None:
+    def _provide_sentinels(self) -> None:
         """A model that brings no sentinels makes its own, as the base that it is before any lesson."""
         if not self.lm.sentinels:
-            try:
-                self._go_to([])
+            with self.as_base():
                 provide_sentinels(self.lm, self.home, lambda done: self.progress("asking the base model", done, 0.0))
-            finally:
-                self._go_to(active)
 
     # --- history ------------------------------------------------------------------------------------------------
 
@@ -275,9 +280,7 @@ class Learner:
         with writing(self.home):
             active = self._active()
             if not active:
-                raise HistoryError(
-                    f"There is nothing to undo: {self.method_name} has taught {self.lm.name} nothing here."
-                )
+                raise HistoryError(f"There is nothing to undo: {self.method_name} taught {self.lm.name} nothing here.")
             try:
                 self._go_to(active[:-1])
                 if self.digest != active[-1].digest_before:
@@ -339,8 +342,7 @@ class Learner:
             if self.digest != manifest["digest"]:
                 raise HistoryError(f"The checkpoint {path} is damaged: it is not the state that its manifest names.")
 
-        holds = manifest.get("holds", [])
-        return self._take_up(f"checkpoint {path.name}", sha256, None, change, lambda known: holds)
+        return self._take_up(f"checkpoint {path.name}", sha256, None, change, lambda known: manifest.get("holds", []))
 
     def load_adapter(self, path: str | Path, domain: str = "default") -> Commit:
         """Take up an adapter that PEFT wrote as that of `domain`, in the same way; the one that was there is replaced."""
@@ -369,7 +371,7 @@ class Learner:
         with writing(self.home):
             active = self._active()
             self._go_to(active)
-            self._provide_sentinels(active)
+            self._provide_sentinels()
             before = self.digest
             metrics: dict[str, Any] = {"kept_before": self.kept(domain)}
             try:
@@ -392,5 +394,6 @@ class Learner:
         """Make the state in memory that of the last of `active`, unless it is already; another process may have moved it."""
         head = active[-1].id if active else None
         if head != self._head:
+            self._head = "unknown"  # whatever cuts this off
             method_base.restore(self.method, self.journal.state(active[-1]) if active else self._birth)
             self._head = head

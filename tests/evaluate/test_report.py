@@ -217,7 +217,7 @@ def test_a_column_is_dashed_for_one_method_and_left_out_when_no_method_has_it():
     ("show", "value", "said"),
     [
         (figure, 0.5, "0.50"), (figure, -0.125, "−0.12"), (figure, -0.0001, "−0.0001"), (figure, 0, "0.00"),
-        (figure, 0.0031, "0.0031"), (figure, -0.00001, "0.0000"), (quantity, 31_260, "31,260"),
+        (figure, 0.0031, "0.003"), (figure, -0.00001, "0.00"), (quantity, 31_260, "31,260"),
         (quantity, 1_310_720, "1.31 M"), (quantity, 2.5, "2.5"), (seconds, 0.0042, "4.2 ms"), (seconds, 2.04, "2.0 s"),
         (seconds, 6_000, "100 min"), (size, 999, "999 B"), (size, 81_000, "81 KB"), (size, 3_200_000_000, "3.2 GB"),
         (size, 0, "0 B"),

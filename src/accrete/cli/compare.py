@@ -134,22 +134,6 @@ def compare(
     _run(session, made, seeds, out, jobs, again, on)
 
 
-@verb
-def streams(session: Session) -> None:
-    """List what methods can be measured on."""
-    from accrete.evaluate import streams as known
-
-    rows: list[dict[str, Any]] = [{"name": name, "summary": known.summary(name)} for name in known.names()]
-
-    def human(console: "Console") -> None:
-        table = plain_table("stream", "what it is")
-        for row in rows:
-            table.add_row(row["name"], row["summary"])
-        console.print(table)
-
-    session.print(rows, human)
-
-
 def _jobs(
     session: Session, stream: str | None, methods: Sequence[str], chosen: dict[str, Any], **how: Any
 ) -> "tuple[Job, ...]":

@@ -2,7 +2,19 @@
 
 import typer
 
-from accrete.cli import chat, checkpoints, compare, config, demo, evaluate_base, lessons, overview, pretrain
+from accrete.cli import (
+    benchmark,
+    chat,
+    checkpoints,
+    compare,
+    config,
+    demo,
+    evaluate_base,
+    lessons,
+    overview,
+    pretrain,
+    streams,
+)
 from accrete.cli.session import common
 
 app = typer.Typer(
@@ -18,7 +30,7 @@ app.callback(invoke_without_command=True)(common)
 for command in (lessons.learn, lessons.ask, chat.chat, lessons.log, lessons.show, lessons.undo,
                 checkpoints.save, checkpoints.load, checkpoints.checkpoints, checkpoints.export,
                 overview.status, overview.domains, overview.forgetting, overview.methods, overview.doctor,
-                compare.evaluate, compare.compare, compare.streams,
+                compare.evaluate, compare.compare, benchmark.benchmark, streams.streams, streams.stream,
                 demo.demo, pretrain.pretrain, evaluate_base.evaluate_base):  # fmt: skip
     app.command()(command)
 app.add_typer(config.app)

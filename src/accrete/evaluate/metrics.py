@@ -51,14 +51,6 @@ def average(rows: Iterable[Row], score: str = "contains") -> Figure | None:
     return _mean_figure(map(_mean, _by_task(rows, score).values()))
 
 
-def still_answered(before: Iterable[Row], after: Iterable[Row], score: str = "contains") -> float | None:
-    """Of the probes (told apart by "task" and "probe") that the base got right, the share that is right now."""
-    known = {(row.get("task"), row["probe"]) for row in before if _measured(row, score) and row[score] >= RIGHT}
-    asked = (row for row in after if _measured(row, score) and (row.get("task"), row["probe"]) in known)
-    now = [float(row[score] >= RIGHT) for row in asked]
-    return _mean(now)
-
-
 # --- figures of the matrix --------------------------------------------------------------------------------------------
 
 

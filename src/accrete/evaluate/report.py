@@ -5,7 +5,7 @@ What is read of results.json, schema 1; every key may be missing or null:
     schema, model, base_digest, commit, command, study, started; machine, versions: {name: value}; seeds: [int]
     stream: {"name", "about": {}, "tasks": [names], "score"}
     rows: one a method, in the order shown:
-        method, config: {}, error, the figures of report_table.py (seconds, tokens and bytes are sums over the lessons)
+        method, config: {}, error, the figures of report_table.py (which says what each is)
         intervals: {figure: [low, high]}; spread: {figure: standard deviation over seeds}
         seed_rows: [{"seed": int, figures}] where there are several seeds; the row itself then has their means
         matrix: R of metrics.py, N + 1 rows of N, null where it was not measured

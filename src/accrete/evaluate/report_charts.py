@@ -77,6 +77,7 @@ def figure_of(drawing: str, heading: str, caption: str = "") -> str:
 def curves(shown: Sequence[Series], tasks: int) -> str:
     """Learning, retention, what must not be lost, and seconds, each over the lessons; panels without numbers left out."""
     kept_sets = list(dict.fromkeys(name for one in shown for name in one.row.get("kept_sets") or {}))
+    kept_sets = [name for name in kept_sets if name != "sentinels"]  # they have a panel as a share of what was known
     panels = [
         _panel(shown, "Right after each lesson.", "The score on the lesson just learned.", _diagonal),
         _panel(shown, "The same lessons at the end.", "After the last one was learned: what is lower was forgotten.", _last),

@@ -50,11 +50,12 @@ def given(value: Any) -> float | None:
 
 
 def figure(value: Any) -> str:
-    """A score or ratio: two decimals, more only where two would say nothing."""
+    """A score or ratio: two decimals, more only where two would show nothing."""
     found = given(value)
     if found is None:
         return DASH
-    said = f"{found:.4f}" if 0 < abs(found) < 0.005 else f"{found:.2f}"
+    decimals = 2 if abs(found) >= 0.005 or abs(found) < 0.00005 else 3 if abs(found) >= 0.0005 else 4
+    said = f"{found:.{decimals}f}"
     return said.replace("-", "−") if float(said) else said.lstrip("-")
 
 

@@ -84,12 +84,12 @@ def _ticks(start: float) -> list[tuple[float, str]]:
 def _spot(frame: Frame, one: Series, x_key: str, y_key: str, longest: float) -> Spot:
     x, y, took = given(one.row[x_key]) or 0.0, given(one.row[y_key]) or 0.0, _seconds(one.row)
     r = max(SMALLEST, LARGEST * math.sqrt(took / longest)) if took and longest else SMALLEST
-    said = f"{one.label}: {x_key} {figure(x)}, {y_key} {figure(y)}, learning {seconds(took)}"
+    said = f"{one.label}: {x_key} {figure(x)}, {y_key} {figure(y)}, {seconds(took)} a lesson"
     return Spot(one, frame.across(min(x, 1.0)), frame.up(min(y, 1.0)), r, said)
 
 
 def _sizes(longest: float) -> str:
-    return f" The area of a mark is the time of all lessons: the largest took {seconds(longest)}."
+    return f" The area of a mark is the time of a lesson: {seconds(longest)} at the largest."
 
 
 def _bubble(spot: Spot) -> str:

@@ -43,11 +43,11 @@ TRANSFER = (
     Column("perplexity_after", "PPL after", "the same after the last lesson"),
 )
 COST = (
-    Column("learn_seconds", "Learning", "time of all lessons together", seconds),
-    Column("answer_seconds", "Answering", "time of all answers together", seconds),
+    Column("learn_seconds", "Learning", "time of a lesson, on average", seconds),
+    Column("answer_seconds", "Answering", "time of all answers at the end, together", seconds),
     Column("tokens", "Tokens", "tokens trained on or stored, all lessons", quantity),
     Column("tokens_per_second", "Tokens/s", "tokens per second of learning", quantity),
-    Column("bytes", "Stored", "bytes that all lessons added to the home", size),
+    Column("bytes", "Stored", "bytes that a lesson adds to the home, on average", size),
     Column("peak_mb", "Peak memory", "the most memory that the process held", lambda mb: size(_times(mb, 1e6))),
     Column("trainable", "Trainable", "parameters that a lesson may change", quantity),
 )

@@ -67,7 +67,7 @@ def run(job: Job, path: Path, announce: Announce = lambda what, step, steps: Non
     done = len(lines(path))
     if done < steps:
         announce("asking the base model", done, steps)
-        drift = Drift(lm)
+        drift = Drift(lm, stream.texts)
         home = path.with_suffix(".home")
         learner = Learner(
             lm,
@@ -98,7 +98,7 @@ def base(lm: LM, stream: Stream) -> dict[str, Any]:
         "asked": asked,
         "ceiling": ceiling,
         "answer_seconds": seconds / max(1, len(asked)),
-        **_kept(reader, stream, Drift(lm)),
+        **_kept(reader, stream, Drift(lm, stream.texts)),
     }
 
 

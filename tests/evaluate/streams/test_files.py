@@ -75,11 +75,12 @@ def test_rows_of_lines_lists_and_packed_files_are_the_same(tmp_path):
         (b'{"text": "a"}\n["text"]', "line 2: not an object"),
         (b'{"text": "a"}\n{"text": 3}', 'line 2: "text" is not a text'),
         (b'{"text": " "}', 'line 1: "text" is empty'),
-        (b'{"text": "a"}\n{"text": "\xff"}', "line 2: this is no UTF-8"),
+        (b'{"text": "a"}\n{"text": "\xff"}', "line 2 is not UTF-8"),
         (b'{"text": "\\ud800"}', "line 1: not valid JSON"),
         (b'[{"text": "a"}, {}]', 'item 2: "text" is missing'),
         (b'[{"text": "a"},\n oops]', "line 2: not valid JSON"),
         (b"\n", "holds no rows"),
+        (b"", "is empty"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(content, problem, tmp_path):
@@ -97,7 +98,7 @@ def test_a_cut_off_or_missing_file_is_named(tmp_path):
         for content in (packed[:-20], b"plain text", packed[:-40] + bytes(40)):
             path = tmp_path / f"a.jsonl{suffix}"
             path.write_bytes(content)
-            with pytest.raises(DocumentError, match=f"a.jsonl{suffix} is no whole {suffix}"):
+            with pytest.raises(DocumentError, match=f"a.jsonl{suffix} is damaged: it cannot be unpacked"):
                 _files.rows(path, TEXT)
     with pytest.raises(DocumentError, match=r"no file .*gone.json"):
         _files.whole(Path(tmp_path / "gone.json"))

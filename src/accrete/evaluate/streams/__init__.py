@@ -40,6 +40,7 @@ class Stream:
     """Tasks in the order in which they are learned.
 
     keep: named sets of probes that no task teaches, asked with their context before them where they have one.
+    texts: what no task teaches either; drift and perplexity are measured on it, beside the sentinels.
     score: by what an answer counts as learned: "contains", "exact_match", "token_f1" or "grade" (scoring.py), the best over
     the accepted answers.
     about: what it was made of, in JSON's terms (files, facts, whose protocol), for the report.
@@ -50,6 +51,7 @@ class Stream:
     keep: Mapping[str, tuple[Probe, ...]] = field(default_factory=dict)
     score: str = "contains"
     about: Mapping[str, Any] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
 
 
 class Options(Config):
@@ -74,8 +76,9 @@ def make(name: str, options: Options) -> Stream:
 
 
 def digest(stream: Stream) -> str:
-    """sha256 over everything that is taught and asked."""
-    return hashlib.sha256(repr((stream.tasks, sorted(stream.keep.items()), stream.score)).encode()).hexdigest()
+    """sha256 over everything that is taught and asked; not over the place of the files, which differs by machine."""
+    taught = [(task.name, task.document.text, task.document.items, task.probes) for task in stream.tasks]
+    return hashlib.sha256(repr((taught, sorted(stream.keep.items()), stream.score, stream.texts)).encode()).hexdigest()
 
 
 def summary(name: str) -> str:

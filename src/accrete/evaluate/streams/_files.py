@@ -10,13 +10,13 @@ import json
 import lzma
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from accrete.errors import DocumentError
 
-_UNPACK: Mapping[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".gz": gzip.decompress}
+_OPEN: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 _KINDS = {str: "a text", list: "a list", dict: "an object", bool: "true or false", int: "a whole number"}
 
 
@@ -27,17 +27,17 @@ def located(data: Path | None, *names: str) -> Path:
     """
     folder = data or (Path(os.environ["ACCRETE_DATA"]) if os.environ.get("ACCRETE_DATA") else None)
     if folder is None:
-        raise DocumentError(f"This stream reads {names[0]}: name the folder with --data or ACCRETE_DATA.")
+        raise DocumentError(f"{names[0]} is read here: name it or its folder with --data or ACCRETE_DATA.")
     if folder.is_file():
         return folder
     if not folder.exists():
-        raise DocumentError(f"There is no data at {folder}.")
+        raise DocumentError(f"There is no data at {shown(folder)}.")
     for name in names:
         for place in (folder / name, folder / Path(name).name):
             for path in (place, place.with_name(place.name.removesuffix(".xz"))):
                 if path.is_file():
                     return path
-    raise DocumentError(f"The data folder {folder} has no {names[0]}.")
+    raise DocumentError(f"The data folder {shown(folder)} has no {names[0]}.")
 
 
 def rows(path: Path, fields: Mapping[str, type]) -> list[dict[str, Any]]:
@@ -54,16 +54,15 @@ def placed_rows(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[str, d
         empty = False
         yield where, row
     if empty:
-        raise DocumentError(f"{path} holds no rows.")
+        raise DocumentError(f"{shown(path)} holds no rows.")
 
 
 def whole(path: Path) -> Any:
     """The content of a .json file, packed (.xz, .gz) or not."""
-    text = _text(path)
     try:
-        return _parsed(text)
+        return _parsed("".join(lines(path)))
     except ValueError as error:
-        raise DocumentError(f"{path}, line {getattr(error, 'lineno', 1)}: not valid JSON.") from None
+        raise DocumentError(f"{shown(path)}, line {getattr(error, 'lineno', 1)}: not valid JSON.") from None
 
 
 def field(row: Any, name: str, kind: type, where: str) -> Any:
@@ -79,19 +78,45 @@ def field(row: Any, name: str, kind: type, where: str) -> Any:
     return row[name]
 
 
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a text with their ends, packed (.gz, .xz) or not; DocumentError names the file and what is wrong."""
+    name, number = shown(path), 0
+    try:
+        with _OPEN.get(path.suffix.lower(), open)(path, "rb") as file:
+            for raw in file:  # not splitlines: a text may hold other line ends
+                number += 1
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except FileNotFoundError:
+        raise DocumentError(f"There is no file {name}.") from None
+    except UnicodeDecodeError:
+        raise DocumentError(f"{name}, line {number} is not UTF-8 text.") from None
+    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error):
+        raise DocumentError(f"{name} is damaged: it cannot be unpacked after line {number}.") from None
+    except OSError as error:
+        raise DocumentError(f"{name} cannot be read: {error.strerror or error}.") from None
+    if not number:
+        raise DocumentError(f"{name} is empty.")
+
+
+def shown(path: Path) -> str:
+    """A path as text that can be printed: a name on disk may be any bytes."""
+    return str(path).encode("utf-8", "replace").decode()
+
+
 def _objects(path: Path) -> Iterator[tuple[str, Any]]:
-    text = _text(path)
-    if text.lstrip().startswith("["):
-        yield from ((f"{path}, item {number}", row) for number, row in enumerate(whole(path), 1))
-        return
-    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: a text may hold other line ends
-        if line.strip():
-            where = f"{path}, line {number}"
-            try:
-                row = _parsed(line)
-            except ValueError:
-                raise DocumentError(f"{where}: not valid JSON.") from None
-            yield where, row
+    begun = False
+    for number, line in enumerate(lines(path), 1):
+        if not line.strip():
+            continue
+        if not begun and line.lstrip().startswith("["):
+            yield from ((f"{shown(path)}, item {item}", row) for item, row in enumerate(whole(path), 1))
+            return
+        begun, where = True, f"{shown(path)}, line {number}"
+        try:
+            row = _parsed(line)
+        except ValueError:
+            raise DocumentError(f"{where}: not valid JSON.") from None
+        yield where, row
 
 
 def _parsed(text: str) -> Any:
@@ -103,18 +128,3 @@ def _parsed(text: str) -> Any:
         return value
     except RecursionError:
         raise ValueError("nested too deeply") from None
-
-
-def _text(path: Path) -> str:
-    try:
-        raw = _UNPACK.get(path.suffix, bytes)(path.read_bytes())
-        return raw.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DocumentError(f"There is no file {path}.") from None
-    except (lzma.LZMAError, gzip.BadGzipFile, zlib.error, EOFError):
-        raise DocumentError(f"{path} is no whole {path.suffix} file.") from None
-    except OSError as error:
-        raise DocumentError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DocumentError(f"{path}, line {line}: this is no UTF-8 text.") from None

@@ -1,30 +1,22 @@
 """The records of a data file one by one: .json, .jsonl, .csv and .tsv, packed (.gz, .xz) or not. No stream by itself.
 
-For files too large to hold, and for tables; `_files.py` reads a file at once. Ends at values and where they stand.
+For data whose fields have forms of their own, and for tables; `_files.py` opens them. Ends at values and where they stand.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import json
-import lzma
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from accrete.errors import DocumentError
 from accrete.evaluate.streams import _files as files
+from accrete.evaluate.streams._files import shown
 
-_OPEN: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
 _DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
-
-
-def shown(path: Path) -> str:
-    """A path as text that can be printed: a name on disk may be any bytes."""
-    return str(path).encode("utf-8", "replace").decode()
 
 
 def records(path: Path) -> Iterator[tuple[tuple[str, ...], Any, str]]:
@@ -33,13 +25,13 @@ def records(path: Path) -> Iterator[tuple[tuple[str, ...], Any, str]]:
     `keys` lead to the list where a .json keeps its lists in objects: {"2020": {"changed": [...]}}. Raises DocumentError with
     the file and the line, or the entry, for what is none of these.
     """
-    suffix = Path(path.stem).suffix if path.suffix.lower() in _OPEN else path.suffix
+    suffix = Path(path.stem).suffix if path.suffix.lower() in (".gz", ".xz") else path.suffix
     if suffix.lower() in (".csv", ".tsv"):
         yield from (((), row, where) for row, where in _table(path, "\t" if suffix.lower() == ".tsv" else ","))
     elif suffix.lower() == ".json":
         yield from _entries(files.whole(path), (), shown(path))
     else:
-        for number, line in enumerate(_lines(path), 1):
+        for number, line in enumerate(files.lines(path), 1):
             if line.strip():
                 where = f"{shown(path)}, line {number}"
                 try:
@@ -84,26 +76,6 @@ def date_of(row: dict[str, Any], key: str, where: str) -> str | None:
     return str(value)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """The lines with their ends. What is wrong with the file is a DocumentError that names it."""
-    name, number = shown(path), 0
-    try:
-        with _OPEN.get(path.suffix.lower(), open)(path, "rb") as file:
-            for raw in file:
-                number += 1
-                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-    except FileNotFoundError:
-        raise DocumentError(f"There is no file {name}.") from None
-    except UnicodeDecodeError:
-        raise DocumentError(f"{name}, line {number} is not UTF-8 text.") from None
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error):
-        raise DocumentError(f"{name} is damaged: it cannot be unpacked after line {number}.") from None
-    except OSError as error:
-        raise DocumentError(f"Cannot read {name}: {error.strerror}.") from None
-    if not number:
-        raise DocumentError(f"{name} is empty.")
-
-
 def _entries(value: Any, keys: tuple[str, ...], where: str) -> Iterator[tuple[tuple[str, ...], Any, str]]:
     if isinstance(value, list):
         yield from ((keys, entry, f"{where}, entry {number}") for number, entry in enumerate(value, 1))
@@ -116,7 +88,7 @@ def _entries(value: Any, keys: tuple[str, ...], where: str) -> Iterator[tuple[tu
 
 def _table(path: Path, delimiter: str) -> Iterator[tuple[dict[str, Any], str]]:
     """The rows of a table by the names in its first line; a row may go over several lines."""
-    reader = csv.DictReader(_lines(path), delimiter=delimiter)
+    reader = csv.DictReader(files.lines(path), delimiter=delimiter)
     last = 1
     try:
         for row in reader:

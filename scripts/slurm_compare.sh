@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# `accrete compare` on a Slurm cluster: a method for each task of a job array, then their results in one table.
+#
+#     scripts/slurm_compare.sh --stream temporal --limit 60 --methods all --out DIR     submits both jobs
+#     scripts/slurm_compare.sh --merge --out DIR                                        joins what is there, now
+#
+# The options are those of `accrete compare`; --out, which all machines must see, is needed. Task i measures the i-th line of
+# DIR/methods.txt into DIR/METHOD; the merge goes into DIR itself. Called again with the same options it goes on where it
+# was. ACCRETE is the command (default: .venv/bin/accrete here, else accrete), SBATCH_OPTIONS are more options for sbatch
+# ("--time=2:00:00 --gres=gpu:1"), and DRY_RUN=1 prints what would be submitted. Ends where Slurm takes over.
+set -euo pipefail
+
+fail() { echo "slurm_compare.sh: $1" >&2; exit 2; }
+
+methods=all out='' merge='' rest=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --methods | --out) [ $# -gt 1 ] || fail "$1 wants a value." ;;&
+        --methods) methods=$2; shift 2 ;;
+        --methods=*) methods=${1#*=}; shift ;;
+        --out) out=$2; shift 2 ;;
+        --out=*) out=${1#*=}; shift ;;
+        --merge) merge=1; shift ;;
+        *) rest+=("$1"); shift ;;
+    esac
+done
+[ -n "$out" ] || fail "Name a folder that all machines see with --out."
+
+if [ -z "${ACCRETE:-}" ]; then
+    ACCRETE=accrete
+    if [ -x .venv/bin/accrete ]; then ACCRETE=$PWD/.venv/bin/accrete; fi
+fi
+export ACCRETE
+
+# --- one task: one method --------------------------------------------------------------------------------------------
+if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+    method=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" "$out/methods.txt")
+    [ -n "$method" ] || fail "There is no method $SLURM_ARRAY_TASK_ID in $out/methods.txt."
+    echo "$method" >&2
+    exec "$ACCRETE" compare ${rest[@]+"${rest[@]}"} --methods "$method" --out "$out/$method"
+fi
+
+# --- the last job: one table -----------------------------------------------------------------------------------------
+if [ -n "$merge" ]; then
+    [ -s "$out/methods.txt" ] || fail "There is no $out/methods.txt: nothing was submitted with this --out."
+    found=() missing=0
+    while read -r method; do
+        if [ -s "$out/$method/results.json" ]; then
+            found+=("$out/$method")
+        else
+            echo "slurm_compare.sh: $method has no results." >&2
+            missing=1
+        fi
+    done <"$out/methods.txt"
+    [ ${#found[@]} -gt 0 ] || fail "No method has results in $out."
+    failed=0
+    "$ACCRETE" compare --merge "${found[@]}" --out "$out" || failed=$?
+    exit $((failed > missing ? failed : missing))
+fi
+
+# --- here: submit ----------------------------------------------------------------------------------------------------
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+if [ "$methods" = all ]; then
+    # The list is JSON on one line; the name is the first key of each object.
+    "$ACCRETE" methods --json | grep -o '"name": *"[^"]*"' | sed 's/.*: *"//; s/"$//' >"$out/methods.txt"
+else
+    tr -s ', ' '\n' <<<"$methods" | sed '/^$/d' >"$out/methods.txt"
+fi
+last=$(($(wc -l <"$out/methods.txt") - 1))
+[ "$last" -ge 0 ] || fail "There is no method to measure."
+
+submit() {
+    if [ -n "${DRY_RUN:-}" ]; then
+        printf '%q ' sbatch "$@" >&2
+        echo >&2
+        echo ID
+    else
+        sbatch "$@"
+    fi
+}
+
+read -r -a more <<<"${SBATCH_OPTIONS:-}"
+script=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/$(basename "${BASH_SOURCE[0]}")
+common=(--parsable --export=ALL ${more[@]+"${more[@]}"})
+array=$(submit "${common[@]}" --job-name=accrete --array="0-$last" --output="$out/%a.log" \
+    "$script" ${rest[@]+"${rest[@]}"} --out "$out")
+array=${array%%;*}    # a federation writes the cluster's name behind it
+joined=$(submit "${common[@]}" --job-name=accrete-merge --dependency="afterany:$array" --output="$out/merge.log" \
+    "$script" --merge --out "$out")
+echo "Job $array measures $((last + 1)) methods, job ${joined%%;*} joins them: $out/results.json and $out/report.html."

@@ -1,0 +1,110 @@
+"""The short check of what lessons cost a general skill: SQuAD 1.1 questions with their passage, now and before any lesson.
+
+The baseline is the base model's, so it belongs to the base and the questions, whatever the method. It is measured once and
+kept as HOME/benchmarks/<digest of both>.json. Ends at figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accrete.errors import DocumentError
+from accrete.evaluate.ask import LONGEST, SHORTEST
+from accrete.evaluate.streams import squad
+from accrete.evaluate.streams._files import located, shown
+from accrete.evaluate.streams._limits import drawn
+from accrete.files import write_atomically
+from accrete.learner import Learner
+from accrete.reader import Reader
+from accrete.scoring import exact_match, token_f1
+from accrete.store.home import plain_errors
+from accrete.types import Probe, Query
+
+FILES = ("eval/squad_v1_dev_half.jsonl.xz", "dev-v1.1.json")
+QUESTIONS = 50
+SEED = "benchmark"  # the same questions on every machine that has the same file
+SCORES = {"exact_match": exact_match, "f1": token_f1}
+Figures = Mapping[str, float]
+"""The share from 0 to 1 of each of SCORES."""
+
+
+def questions(data: Path | None, limit: int = QUESTIONS) -> list[Probe]:
+    """`limit` answerable questions of a SQuAD file, which `data` or ACCRETE_DATA names. DocumentError without one."""
+    path = located(data, *FILES)
+    answerable = [p for article in squad.read(path) for p in article.probes if p.kind == "answerable"]
+    if not answerable:
+        raise DocumentError(f"{shown(path)} holds no question that its passage answers.")
+    return drawn(answerable, limit, SEED)
+
+
+def benchmark(learner: Learner, probes: Sequence[Probe]) -> dict[str, Any]:
+    """What is answered now, what was before any lesson, and the share of it that was lost; JSON's terms.
+
+    Without lessons the state is the base, and what is measured becomes the baseline. A forgetting ratio is None where the
+    base answers nothing. Raises HomeError where the baseline cannot be kept.
+    """
+    asked = hashlib.sha256(repr(list(probes)).encode()).hexdigest()
+    both = hashlib.sha256(f"{learner.base} {asked}".encode()).hexdigest()
+    path = learner.home / "benchmarks" / f"{both[:32]}.json"
+    lessons = sum(commit.undone is None for commit in learner.log())
+    learner.progress("asking", 0, 0.0)
+    now = scores(learner.reader, probes)
+    before = stored = _stored(path)
+    if before is None:
+        before = now
+        if lessons:
+            learner.progress("asking the base model", 0, 0.0)
+            with learner.as_base() as reader:
+                before = scores(reader, probes)
+        _store(path, before, {"model": learner.lm.name, "base_digest": learner.base, "questions_digest": asked})
+    return {
+        "model": learner.lm.name,
+        "base_digest": learner.base,
+        "method": learner.method_name,
+        "lessons": lessons,
+        "questions": len(probes),
+        "questions_digest": asked,
+        "now": now,
+        "baseline": before,
+        "baseline_was": "measured" if stored is None else "stored",
+        "baseline_file": str(path),
+        "forgetting_ratio": {name: (was - now[name]) / was if (was := before[name]) else None for name in SCORES},
+    }
+
+
+def scores(reader: Reader, probes: Sequence[Probe]) -> dict[str, float]:
+    """The mean of every score, each question read with its passage and scored against the best of its answers."""
+    longest = max(reader.lm.count_tokens(truth) for probe in probes for truth in probe.answers)
+    queries = [Query(probe.question, probe.context) for probe in probes]
+    answers = reader.answer(queries, max_new_tokens=min(LONGEST, max(SHORTEST, longest + 8)))
+    pairs = list(zip(answers, probes, strict=True))
+    return {
+        name: math.fsum(max(score(a.text, truth) for truth in p.answers) for a, p in pairs) / len(probes)
+        for name, score in SCORES.items()
+    }
+
+
+def _stored(path: Path) -> dict[str, float] | None:
+    """The baseline of an earlier time; None where there is none or it is damaged, and then it is measured again."""
+    try:
+        found = json.loads(path.read_text("utf-8"))["scores"]
+        figures = {name: float(found[name]) for name in SCORES}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return figures if all(0 <= figure <= 1 for figure in figures.values()) else None
+
+
+def _store(path: Path, figures: Figures, about: Mapping[str, Any]) -> None:
+    text = json.dumps({"schema": 1, **about, "scores": dict(figures)}, ensure_ascii=False, indent=1) + "\n"
+    with plain_errors(path.parent.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda new: _write(new, text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")

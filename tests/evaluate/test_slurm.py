@@ -1,0 +1,104 @@
+"""scripts/slurm_compare.sh with a made-up sbatch and accrete: what is submitted, what a task runs, what is joined."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "slurm_compare.sh"
+SBATCH = """#!/bin/bash
+printf '%s\\n' "$*" >>"$(dirname "$0")/submitted"
+echo "$((40 + $(wc -l <"$(dirname "$0")/submitted")));cluster"
+"""
+ACCRETE = """#!/bin/bash
+here=$(dirname "$0")
+if [ "$1" = methods ]; then
+    echo '[{"name": "ant", "summary": "the \\"name\\"", "capabilities": ["name"]}, {"name": "bee_two", "summary": ""}]'
+    exit
+fi
+printf '%s\\n' "$@" >"$here/called"
+exit "${FAILS:-0}"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Runs the script with both beside it on the path; the environment may say that it runs as a task."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in (("sbatch", SBATCH), ("accrete", ACCRETE)):
+        (tools / name).write_text(text)
+        (tools / name).chmod((tools / name).stat().st_mode | stat.S_IXUSR)
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_", "ACCRETE"))}
+
+    def call(*arguments, **environment):
+        path = {"PATH": f"{tools}:{os.environ['PATH']}", "ACCRETE": str(tools / "accrete")}
+        return subprocess.run(
+            ["bash", SCRIPT, *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path,
+            env=clean | path | environment,
+        )  # fmt: skip
+
+    call.told = lambda name: (tools / name).read_text().splitlines() if (tools / name).exists() else []
+    return call
+
+
+def test_the_script_is_sound_shell():
+    assert subprocess.run(["bash", "-n", SCRIPT]).returncode == 0 and os.access(SCRIPT, os.X_OK)
+
+
+def test_all_methods_are_an_array_and_the_merge_waits_for_it(slurm, tmp_path):
+    result = slurm(
+        "--stream", "temporal", "--limit", 60, "--methods", "all", "--out", "a b", SBATCH_OPTIONS="--time=9 -p x"
+    )
+    assert result.returncode == 0, result.stderr
+    out = tmp_path / "a b"
+    assert (out / "methods.txt").read_text() == "ant\nbee_two\n"
+    array, merge = slurm.told("submitted")
+    assert "--time=9 -p x" in array and "--array=0-1" in array
+    assert array.endswith(f"{SCRIPT} --stream temporal --limit 60 --out {out}")
+    assert "--dependency=afterany:41" in merge and merge.endswith(f"{SCRIPT} --merge --out {out}")
+    assert "Job 41 measures 2 methods, job 42 joins them" in result.stdout
+
+
+def test_named_methods_and_a_dry_run(slurm, tmp_path):
+    result = slurm("--out=o", "--methods=bee_two, ant", "--stream", "world", DRY_RUN="1")
+    assert result.returncode == 0 and slurm.told("submitted") == []
+    assert result.stderr.count("sbatch ") == 2 and "afterany:ID" in result.stderr
+    assert (tmp_path / "o" / "methods.txt").read_text() == "bee_two\nant\n"
+
+
+def test_a_task_measures_its_method_with_the_same_command(slurm, tmp_path):
+    out = tmp_path / "o"
+    slurm("--out", out, "--stream", "temporal")
+    assert slurm("--stream", "temporal", "--set", "rate=1 2", "--out", out, SLURM_ARRAY_TASK_ID="1").returncode == 0
+    assert slurm.told("called") == [
+        "compare", "--stream", "temporal", "--set", "rate=1 2", "--methods", "bee_two", "--out", f"{out}/bee_two",
+    ]  # fmt: skip
+    assert slurm("--out", out, SLURM_ARRAY_TASK_ID="1", FAILS="1").returncode == 1
+    beyond = slurm("--out", out, SLURM_ARRAY_TASK_ID="2")
+    assert beyond.returncode == 2 and "no method 2" in beyond.stderr
+
+
+def test_the_merge_takes_what_is_there_and_names_what_is_not(slurm, tmp_path):
+    out = tmp_path / "o"
+    slurm("--out", out, "--stream", "temporal")
+    assert slurm("--merge", "--out", out).returncode == 2 and slurm.told("called") == []
+    for name in ("ant", "bee_two"):
+        result = slurm("--merge", "--out", out)
+        (out / name).mkdir()
+        (out / name / "results.json").write_text("{}")
+    assert result.returncode == 1 and "bee_two has no results" in result.stderr
+    assert slurm.told("called") == ["compare", "--merge", f"{out}/ant", "--out", str(out)]
+    assert slurm("--merge", "--out", out).returncode == 0
+    assert slurm.told("called") == ["compare", "--merge", f"{out}/ant", f"{out}/bee_two", "--out", str(out)]
+    assert slurm("--merge", "--out", out, FAILS="1").returncode == 1  # a row with an error
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--stream", "x"), ("--out",), ("--merge", "--out", "nowhere"), ("--out", "o", "--methods", "")]
+)
+def test_what_is_missing_is_one_sentence(slurm, arguments):
+    result = slurm(*arguments)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and slurm.told("submitted") == []
