@@ -32,7 +32,9 @@ def test_every_token_but_the_first_is_a_target_once(lm: LM, words: list[str], wi
     targets = [token for s in sequences for token in s.ids[max(1, s.target_from) :]]
     first = [s.ids[0] for s in sequences[:1]] or lm.tokenizer(text.strip())["input_ids"]
     assert len(first) <= 1  # one token alone teaches nothing
-    assert lm.tokenizer.decode([*first, *targets]).strip() == text.strip()  # cut words have other tokens than whole ones
+    assert (
+        lm.tokenizer.decode([*first, *targets]).strip() == text.strip()
+    )  # cut words have other tokens than whole ones
     assert all(len(s.ids) <= max(2, window) for s in sequences)
 
 

@@ -11,9 +11,10 @@ import pytest
 from accrete.errors import UsageError
 from accrete.evaluate import metrics
 from accrete.evaluate.report import html
-from accrete.evaluate.report_charts import spread
+from accrete.evaluate.report_charts import curves, spread
 from accrete.evaluate.report_markup import DASH, element, figure, quantity, seconds, series, size, text
 from accrete.evaluate.report_matrix import heat_map
+from accrete.evaluate.report_scatter import trade_off
 from accrete.evaluate.report_table import OUTCOME, table
 
 TASKS = ["Sorrel Bay", "The Lantern Museum", "Ostrava Mk II", "Treaty of Veldt", "Halden Institute", "MV Corrigan"]
@@ -56,10 +57,11 @@ def method(name, R, seconds_each, sentinels, **more):
     return {
         "method": name, "config": {"rate": 0.001, "steps": 40}, **figures, "ceiling": 0.95, "sentinels": sentinels,
         "kl_to_base": 0.0312, "top1_agreement": 0.97, "perplexity_before": 14.2, "perplexity_after": 15.01,
-        "learn_seconds": seconds_each * 7.5, "answer_seconds": 3.1, "tokens": 31_260, "tokens_per_second": 2100.0,
+        "learn_seconds": seconds_each * 1.25, "answer_seconds": 0.0031,
+        "log_likelihood": -1.2, "refused": 0.0, "tokens": 31_260, "tokens_per_second": 2100.0,
         "bytes": 1_250_000, "peak_mb": 912.5, "trainable": 1_310_720, "error": None, "intervals": bounds, "matrix": R,
         "sentinels_by_step": [1.0, *(1 - (1 - sentinels) * i / 6 for i in range(1, 7))],
-        "kept_sets": {"world facts": [0.9, None, None, None, None, None, 0.9 * sentinels]},
+        "kept_sets": {"sentinels": [0.9] * 7, "world facts": [0.9, None, None, None, None, None, 0.9 * sentinels]},
         "lessons": lessons, "worst": worst, **more,
     }  # fmt: skip
 
@@ -90,7 +92,7 @@ class Page(HTMLParser):
     def __init__(self, page):
         super().__init__()
         self.open, self.tags, self.attributes, self.said = [], [], [], []
-        self.feed(page)
+        self.feed(page.replace("<wbr>", ""))
         self.close()
         assert self.open == []
 
@@ -248,6 +250,55 @@ def test_an_entry_that_was_not_measured_is_not_drawn():
     assert sorted(shades) == [shades[i] for i in (0, 1, 3, 4, 2)]
 
 
+def panels(drawn):
+    """{heading: [what is said at every point]} of the curves."""
+    figures = ElementTree.fromstring(drawn).iter("figure")
+    said = {figure.find("figcaption/b").text: [tip.text for tip in figure.iter("title")] for figure in figures}
+    return {heading: [tip for tip in tips if ", " in tip] for heading, tips in said.items()}
+
+
+def test_curves_show_the_diagonal_the_end_and_only_what_was_asked():
+    row = {"method": "a", "matrix": [[0, 0, 0], [0.9, 0, None], [0.5, 0.8, 0.1], [0.3, 0.7, 1.0]]}
+    row |= {
+        "sentinels_by_step": [1.0, None, 0.9, 0.6],
+        "lessons": [{"seconds": 2.0}, {"seconds": None}, {"seconds": 3.0}],
+    }
+    found = panels(curves(series([row]), 3))
+    assert found["Right after each lesson."] == ["a, lesson 1: 0.90", "a, lesson 2: 0.80", "a, lesson 3: 1.00"]
+    assert found["The same lessons at the end."] == ["a, lesson 1: 0.30", "a, lesson 2: 0.70", "a, lesson 3: 1.00"]
+    assert found["All lessons so far."] == ["a, lesson 1: 0.90", "a, lesson 2: 0.65", "a, lesson 3: 0.67"]
+    assert found["What the base knew."] == ["a, base: 1.00", "a, lesson 2: 0.90", "a, lesson 3: 0.60"]
+    assert found["Time."] == ["a, lesson 1: 2.0 s", "a, lesson 3: 3.0 s"]
+    row["matrix"][2][0] = None  # the second step was not asked in full
+    assert "All lessons so far." not in panels(curves(series([row]), 3))
+
+
+def test_long_streams_are_smoothed_and_say_so():
+    count = 40
+    R = [[float(i == j + 1 and j % 2 == 0) for j in range(count)] for i in range(count + 1)]
+    drawn = curves(series([{"method": "a", "matrix": R}]), count)
+    assert "A running mean over 5 lessons." in drawn
+    assert set(panels(drawn)["Right after each lesson."][2:-2:2]) >= {"a, lesson 3: 0.60", "a, lesson 5: 0.60"}
+
+
+def test_the_trade_off_is_of_periods_where_there_are_any():
+    rows = [{"method": "a", "learned": 0.9, "sentinels": 0.8, "learn_seconds": 4.0}]
+    assert "a: sentinels 0.80, learned 0.90, 4.0 s a lesson" in trade_off(series(rows))
+    rows += [{"method": "b", "learned": 0.9, "sentinels": 0.8, "stability": 0.7, "plasticity": 0.6}]
+    drawn = trade_off(series(rows))
+    assert f"b: stability 0.70, plasticity 0.60, {DASH} a lesson" in drawn and "sentinels" not in drawn
+    assert trade_off(series([{"method": "a", "learned": 0.9}])) == ""
+
+
+def test_marks_at_one_place_are_all_named_apart():
+    rows = [{"method": f"method_{i}", "learned": 0.95, "sentinels": 1.0, "learn_seconds": 1.0} for i in range(8)]
+    figure = ElementTree.fromstring(trade_off(series(rows)))
+    names = {t.text: (float(t.get("x")), float(t.get("y"))) for t in figure.iter("text") if t.get("class") == "name"}
+    assert len(names) == 8
+    for (x, y), (other_x, other_y) in itertools.combinations(names.values(), 2):
+        assert abs(y - other_y) >= 14 or abs(x - other_x) >= 70
+
+
 def test_the_page_does_not_grow_without_end():
     """Sixty lessons and ten methods, all measured: still a page that opens."""
     found = results()
@@ -260,6 +311,13 @@ def test_the_page_does_not_grow_without_end():
     said = html(found)
     Page(said)
     assert len(said) < 16_000_000
+
+
+def test_tasks_may_be_told_as_objects():
+    found = results()
+    found["stream"]["tasks"] = [{"name": f"lesson on {name}", "items": 2} for name in TASKS]
+    page = Page(html(found))
+    assert "1 lesson on Sorrel Bay" in page.words and "items" not in page.words.partition("The matrices")[2][:2000]
 
 
 def test_one_lesson_and_one_method():

@@ -26,11 +26,12 @@ FIGURES = (
     "learned", "kept", "floor", "wrong_document", "plasticity", "stability", "token_f1", "versioned",
     "op", "bwt", "fwt", "forgetting", "forgetting_ratio",
 )  # fmt: skip
+NOTHING = 1e-9  # no share can be told of less than this
 CHANGED, UNCHANGED = (
     "changed",
     "unchanged",
 )  # kinds of probes: did the answer change with the period that they ask about?
-RIGHT = 0.5  # the base "knew" what it scored this much on
+RIGHT = 0.5  # an answer with this score or more counts as right where it has to be one or the other
 
 
 # --- from answers to the matrix ---------------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ def matrix_parts(R: Matrix) -> Parts:
 
 def forgetting_ratio(before: float | None, after: float | None) -> float | None:
     """The share of what was known that is lost, negative for a gain; undefined where nothing was known."""
-    return None if not before or after is None else (before - after) / before
+    return None if before is None or before < NOTHING or after is None else (before - after) / before
 
 
 def _best(R: Matrix, task: int) -> float | None:
@@ -90,7 +91,7 @@ def _best(R: Matrix, task: int) -> float | None:
 def _ratio(pairs: Sequence[tuple[float | None, float | None]]) -> Figure | None:
     """sum(before - after) / sum(before): means over the same tasks, so it is -BWT over what there was to forget."""
     filled = [(before, after) for before, after in pairs if before is not None and after is not None]
-    if sum(before for before, _ in filled) <= 0:
+    if sum(before for before, _ in filled) < NOTHING:
         return None
     return Figure(tuple(before - after for before, after in filled), tuple(b for b, _ in filled), len(filled))
 
@@ -167,7 +168,7 @@ def intervals(*runs: Mapping[str, Figure]) -> dict[str, list[float]]:
     for name in FIGURES:
         drawn = [run[name] for run in runs if name in run]
         pool = Figure(_joined(f.top for f in drawn), _joined(f.bottom for f in drawn), sum(f.n for f in drawn))
-        if len(pool.top) > 1 and min(pool.bottom) > 0:
+        if len(pool.top) > 1 and min(pool.bottom) >= NOTHING:
             found[name] = list(pool.interval())
     return found
 

@@ -2,8 +2,8 @@
 
 What is read of results.json, schema 1; every key may be missing or null:
 
-    schema, model, base_digest, commit, command, study, started; machine, versions: {name: value}; seeds: [int]
-    stream: {"name", "about": {}, "tasks": [names], "score"}
+    schema, model, base_digest, dtype, commit, command, study, teacher, started; machine, versions: {name: value}; seeds: [int]
+    stream: {"name", "about": {}, "options": {}, "tasks": [names, or objects with a "name"], "score"}
     rows: one a method, in the order shown:
         method, config: {}, error, the figures of report_table.py (which says what each is)
         intervals: {figure: [low, high]}; spread: {figure: standard deviation over seeds}
@@ -41,7 +41,7 @@ def html(results: Results) -> str:
     if results.get("schema", SCHEMA) != SCHEMA:
         raise UsageError(f"These results are of schema {results['schema']}; this version draws schema {SCHEMA}.")
     stream, shown = results.get("stream") or {}, series(results.get("rows") or [])
-    tasks = [str(name) for name in stream.get("tasks") or []]
+    tasks = [str(task.get("name") if isinstance(task, Mapping) else task) for task in stream.get("tasks") or []]
     body = [
         _header(results, stream, shown, tasks),
         _section("Learned and kept", table(shown, OUTCOME, strip=True), STRIP_KEY),
@@ -101,7 +101,7 @@ def _header(results: Results, stream: Results, shown: Sequence[Series], tasks: S
     return element(
         "header",
         element("p", "accrete · comparison", when, class_="over"),
-        element("h1", "What ", model, " learned from ", element("b", text(stream.get("name") or "a stream"))),
+        element("h1", "What ", model, " learned from the stream ", element("b", text(stream.get("name") or DASH))),
         element("p", text(" · ".join(filter(None, facts))), class_="lead"),
     )
 
@@ -167,11 +167,14 @@ def _making(results: Results, stream: Results, shown: Sequence[Series]) -> str:
     plain = {
         "Model": results.get("model"),
         "Base digest": results.get("base_digest"),
+        "Precision": results.get("dtype"),
         "Commit": results.get("commit"),
         "Started": results.get("started"),
         "Seeds": ", ".join(map(str, results.get("seeds") or [])),
         "Study": results.get("study"),
+        "Teacher": results.get("teacher"),
         "Stream": _pairs({"name": stream.get("name"), "score": stream.get("score"), **(stream.get("about") or {})}),
+        "Stream options": _pairs(stream.get("options") or {}),
         "Machine": _pairs(results.get("machine") or {}),
         "Versions": _pairs(results.get("versions") or {}),
     }

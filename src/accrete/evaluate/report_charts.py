@@ -11,7 +11,7 @@ from accrete.evaluate.report_markup import Series, element, figure, given, secon
 
 Points = list[tuple[float, float]]
 LABEL = 15  # units from one label to the next
-LONGEST = 18  # characters of a label
+LONGEST = 16  # characters of a label
 SCORES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -79,8 +79,8 @@ def curves(shown: Sequence[Series], tasks: int) -> str:
     kept_sets = list(dict.fromkeys(name for one in shown for name in one.row.get("kept_sets") or {}))
     kept_sets = [name for name in kept_sets if name != "sentinels"]  # they have a panel as a share of what was known
     panels = [
-        _panel(shown, "Right after each lesson.", "The score on the lesson just learned.", _diagonal),
-        _panel(shown, "The same lessons at the end.", "After the last one was learned: what is lower was forgotten.", _last),
+        _panel(shown, "Right after each lesson.", "The score on the lesson just learned.", _diagonal, smooth=True),
+        _panel(shown, "The same lessons at the end.", "What is lower was forgotten.", _last, smooth=True),
         _panel(shown, "All lessons so far.", "Mean score over everything taught up to here.", _so_far, least=3),
         _panel(shown, "What the base knew.", "Share of the sentinels still answered.", lambda row: _steps(row, tasks)),
         *(_panel(shown, f"Kept: {name}.", "No lesson teaches it.", lambda row, name=name: _steps(row, tasks, name))  # type: ignore[misc]
@@ -127,12 +127,21 @@ def _filled(points: Any) -> Points:
 
 
 def _panel(
-    shown: Sequence[Series], heading: str, caption: str, read: Callable[[Any], Points], least: int = 1, timed: bool = False
-) -> str:  # fmt: skip
+    shown: Sequence[Series],
+    heading: str,
+    caption: str,
+    read: Callable[[Any], Points],
+    least: int = 1,
+    timed: bool = False,
+    smooth: bool = False,
+) -> str:
     """A chart of the methods that have points; empty when none has `least` of them."""
     lines = [(one, points) for one in shown if (points := read(one.row))]
     if max((len(points) for _, points in lines), default=0) < least:
         return ""
+    if smooth and (window := max(len(points) for _, points in lines) // 10) > 1:
+        lines = [(one, _running(points, window | 1)) for one, points in lines]
+        caption += f" A running mean over {window | 1} lessons."
     steps = [x for _, points in lines for x, _ in points]
     span = (min(steps), max(steps))
     frame, y = _time_frame(lines, span) if timed else (Frame(span, (0, 1)), [(v, f"{v:g}") for v in SCORES])
@@ -144,6 +153,13 @@ def _panel(
     drawn += _labels(frame, ends)
     said = f"{heading} {', '.join(one.label for one, _ in lines)}"
     return figure_of(frame.drawing(said, *drawn), heading, caption)
+
+
+def _running(points: Points, window: int) -> Points:
+    """Every point the mean of those around it, fewer at the ends: scores of single lessons jump too much to compare."""
+    half, found = window // 2, [y for _, y in points]
+    near = [found[max(0, i - half) : i + half + 1] for i in range(len(found))]
+    return [(x, math.fsum(ys) / len(ys)) for (x, _), ys in zip(points, near, strict=True)]
 
 
 def _line(frame: Frame, one: Series, points: Points, timed: bool) -> str:

@@ -123,9 +123,9 @@ class Series:
 
     @property
     def key(self) -> str:
-        """The mark beside the name, for running text and tables."""
+        """The mark beside the name, which may be broken at its underscores, for running text and tables."""
         drawn = element("svg", self.mark(6, 6), class_="key", viewBox="0 0 12 12", aria_hidden="true")
-        return f"{drawn}{text(self.label)}"
+        return drawn + text(self.label).replace("_", "_<wbr>")
 
 
 def series(rows: Sequence[Mapping[str, Any]]) -> list[Series]:

@@ -12,6 +12,7 @@ WIDE, LEFT, TOP = 480, 132, 30
 LARGEST = 46  # units of a cell's side
 WORDS = 17  # characters of a lesson's name
 NUMBERS = 26  # a cell this large has its number in it
+FRAMED = 12  # and one this large has a frame when it stands right after its lesson
 DARK = 0.55  # from here on the number is written in the other ink
 
 LEGEND = (
@@ -37,7 +38,7 @@ def heat_map(one: Series, tasks: Sequence[str]) -> str:
     high = TOP + side * len(R) + 4
     drawn = [element("rect", x=LEFT, y=TOP, width=side * count, height=side * len(R), class_="unmeasured")]
     drawn += [_cell(R, names, i, j, side) for i, row in enumerate(R) for j in range(len(row))]
-    drawn += [_own(j, side) for j in range(min(count, len(R) - 1))]
+    drawn += [_own(j, side) for j in range(min(count, len(R) - 1)) if side >= FRAMED]
     drawn += _names(names, side, len(R))
     said = f"{one.label}: score on every lesson after every step"
     box = f"0 0 {WIDE} {high:.0f}"
@@ -72,7 +73,7 @@ def _names(names: Sequence[str], side: float, steps: int) -> list[str]:
     """Names at the left and numbers above, as many as there is room for."""
     every = max(1, int(nice_step(13 / side))) if side < 13 else 1
     drawn = [element("text", "asked about lesson", x=LEFT - 8, y=TOP - 10, text_anchor="end", class_="axis")]
-    for j in range(0, len(names), every):
+    for j in range(every - 1, len(names), every):
         drawn.append(element("text", str(j + 1), x=LEFT + (j + 0.5) * side, y=TOP - 10, text_anchor="middle"))
     for i in range(0, steps, every):
         said = f"{i} {names[i - 1]}" if i else "base"

@@ -19,7 +19,7 @@ NAMES = {
 }
 SMALLEST, LARGEST = 5.0, 22.0  # radius
 STARTS = (0.9, 0.8, 0.5, 0.0)  # an axis begins at the first of these that leaves nothing out
-CHARACTER, TALL = 7.2, 14.0  # units that a character of a label is wide, and a label high
+CHARACTER, TALL = 8.0, 15.0  # units that a character of a label is wide, and a label high
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -52,8 +52,8 @@ def trade_off(shown: Sequence[Series]) -> str:
     drawn += [_bound(frame, rows, key, start_y) for key in ("floor", "ceiling") if y_key == "learned"]
     drawn += [_bubble(spot) for spot in spots] + _labels(frame, spots)
     caption = "Up and to the right is better." + (_sizes(longest) if longest else "")
-    if start_x or start_y:
-        caption += " The axes do not begin at 0."
+    for start, way in ((start_x, "across"), (start_y, "upwards")):
+        caption += f" The axis {way} begins at {start:g}." if start else ""
     said = "; ".join(spot.said for spot in spots)
     return figure_of(frame.drawing(said, *drawn), "Learning against keeping.", caption)
 
@@ -118,13 +118,20 @@ def _labels(frame: Frame, spots: Sequence[Spot]) -> list[str]:
         said = text(spot.one.label, LONGEST)
         box = _free(frame, spot, min(len(spot.one.label), LONGEST) * CHARACTER, taken)
         taken.append(box)
-        middle, foot = (box[0] + box[2]) / 2, box[3] - 3
+        anchor, at = _anchor(spot, box)
         near_x, near_y = min(max(spot.x, box[0]), box[2]), min(max(spot.y, box[1]), box[3])
         if math.dist((near_x, near_y), (spot.x, spot.y)) > spot.r + 6:
             path = f"M{spot.x:.1f} {spot.y:.1f}L{near_x:.1f} {near_y:.1f}"
             drawn.append(element("path", d=path, class_=f"lead {spot.one.colour}"))
-        drawn.append(element("text", said, x=middle, y=foot, text_anchor="middle", class_="name"))
+        drawn.append(element("text", said, x=at, y=box[3] - 3, text_anchor=anchor, class_="name"))
     return drawn
+
+
+def _anchor(spot: Spot, box: Box) -> tuple[str, float]:
+    """Names right of their spot start there, names left of it end there, whatever the width of the letters."""
+    if box[0] >= spot.x:
+        return "start", box[0]
+    return ("end", box[2]) if box[2] <= spot.x else ("middle", (box[0] + box[2]) / 2)
 
 
 def _free(frame: Frame, spot: Spot, wide: float, taken: Sequence[Box]) -> Box:

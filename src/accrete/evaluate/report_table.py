@@ -37,6 +37,7 @@ TRANSFER = (
     Column(
         "wrong_document", "Wrong doc.", "score on a lesson's probes just before it: other documents learned, not this"
     ),
+    Column("log_likelihood", "Log-lik.", "log-likelihood of the truth at the end, nats a token"),
     Column("kl_to_base", "KL to base", "mean KL from the base model to the taught one, nats a token"),
     Column("top1_agreement", "Top-1", "share of positions where the first choice is still the base model's"),
     Column("perplexity_before", "PPL before", "perplexity of held-out text under the base model"),
@@ -44,12 +45,18 @@ TRANSFER = (
 )
 COST = (
     Column("learn_seconds", "Learning", "time of a lesson, on average", seconds),
-    Column("answer_seconds", "Answering", "time of all answers at the end, together", seconds),
+    Column("answer_seconds", "Answering", "time of an answer, with all probes in one batch", seconds),
     Column("tokens", "Tokens", "tokens trained on or stored, all lessons", quantity),
     Column("tokens_per_second", "Tokens/s", "tokens per second of learning", quantity),
     Column("bytes", "Stored", "bytes that a lesson adds to the home, on average", size),
     Column("peak_mb", "Peak memory", "the most memory that the process held", lambda mb: size(_times(mb, 1e6))),
     Column("trainable", "Trainable", "parameters that a lesson may change", quantity),
+    Column(
+        "refused",
+        "Refused",
+        "lessons taken back because they did harm; they count as lessons that taught nothing",
+        quantity,
+    ),
 )
 
 
@@ -72,16 +79,20 @@ def _row(one: Series, columns: Sequence[Column], strip: bool) -> str:
     cells = [element("th", one.key, scope="row", class_="name")]
     error = one.row.get("error")
     if error and all(given(one.row.get(column.key)) is None for column in columns):
-        said = element("td", "Failed: ", text(error, 600), colspan=len(columns) + strip, class_="error")
+        said = element("td", _failure(error), colspan=len(columns) + strip, class_="error")
         return element("tr", *cells, said, class_="failed")
     if strip:
         cells.append(element("td", _strip(one), class_="strip"))
     cells += [_cell(one, column) for column in columns]
     row = element("tr", *cells)
     if error:  # it failed on the way, after some figures were taken
-        said = element("td", "Failed: ", text(error, 600), colspan=len(columns) + strip + 1, class_="error")
+        said = element("td", _failure(error), colspan=len(columns) + strip + 1, class_="error")
         row += element("tr", said, class_="failed")
     return row
+
+
+def _failure(error: object) -> str:
+    return element("p", "Failed: ", text(error, 600))
 
 
 def _cell(one: Series, column: Column) -> str:
