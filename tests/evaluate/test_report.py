@@ -11,11 +11,11 @@ import pytest
 from accrete.errors import UsageError
 from accrete.evaluate import metrics
 from accrete.evaluate.report import html
-from accrete.evaluate.report_charts import curves, spread
-from accrete.evaluate.report_markup import DASH, element, figure, quantity, seconds, series, size, text
-from accrete.evaluate.report_matrix import heat_map
-from accrete.evaluate.report_scatter import trade_off
-from accrete.evaluate.report_table import OUTCOME, table
+from accrete.evaluate.report.charts import curves, spread
+from accrete.evaluate.report.markup import DASH, element, figure, quantity, seconds, series, size, text
+from accrete.evaluate.report.matrix import heat_map
+from accrete.evaluate.report.scatter import trade_off
+from accrete.evaluate.report.table import OUTCOME, table
 
 TASKS = ["Sorrel Bay", "The Lantern Museum", "Ostrava Mk II", "Treaty of Veldt", "Halden Institute", "MV Corrigan"]
 HOSTILE = """</style><script>alert("1")</script><img src=http://evil.example/x onerror='go()'>&amp;\x00\ud800\u202e"""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accrete.evaluate.report_markup import DASH, Series, element, figure, given, quantity, seconds, size, text
+from accrete.evaluate.report.markup import DASH, Series, element, figure, given, quantity, seconds, size, text
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accrete.evaluate.report_markup import Series, element, figure, given, seconds, text
+from accrete.evaluate.report.markup import Series, element, figure, given, seconds, text
 
 Points = list[tuple[float, float]]
 LABEL = 15  # units from one label to the next

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 DASH = "–"  # a number without meaning
-COLOURS = 8  # --c0 to --c7 of report.css
+COLOURS = 8  # --c0 to --c7 of page.css
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 

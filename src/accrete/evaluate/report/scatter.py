@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accrete.evaluate.report_charts import LONGEST, Frame, figure_of
-from accrete.evaluate.report_markup import Series, element, figure, given, seconds, text
+from accrete.evaluate.report.charts import LONGEST, Frame, figure_of
+from accrete.evaluate.report.markup import Series, element, figure, given, seconds, text
 
 NAMES = {
     "plasticity": "plasticity: changed facts right",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from accrete.evaluate.report_charts import nice_step
-from accrete.evaluate.report_markup import Series, element, figure, given, text
+from accrete.evaluate.report.charts import nice_step
+from accrete.evaluate.report.markup import Series, element, figure, given, text
 
 WIDE, LEFT, TOP = 480, 132, 30
 LARGEST = 46  # units of a cell's side

@@ -5,7 +5,7 @@ What is read of results.json, schema 1; every key may be missing or null:
     schema, model, base_digest, dtype, commit, command, study, teacher, started; machine, versions: {name: value}; seeds: [int]
     stream: {"name", "about": {}, "options": {}, "tasks": [names, or objects with a "name"], "score"}
     rows: one a method, in the order shown:
-        method, config: {}, error, the figures of report_table.py (which says what each is)
+        method, config: {}, error, the figures of table.py (which says what each is)
         intervals: {figure: [low, high]}; spread: {figure: standard deviation over seeds}
         seed_rows: [{"seed": int, figures}] where there are several seeds; the row itself then has their means
         matrix: R of metrics.py, N + 1 rows of N, null where it was not measured
@@ -22,11 +22,11 @@ from importlib import resources
 from typing import Any
 
 from accrete.errors import UsageError
-from accrete.evaluate.report_charts import curves
-from accrete.evaluate.report_markup import DASH, Series, element, figure, series, text
-from accrete.evaluate.report_matrix import LEGEND, heat_map
-from accrete.evaluate.report_scatter import trade_off
-from accrete.evaluate.report_table import COST, OUTCOME, STRIP_KEY, TRANSFER, Column, table
+from accrete.evaluate.report.charts import curves
+from accrete.evaluate.report.markup import DASH, Series, element, figure, series, text
+from accrete.evaluate.report.matrix import LEGEND, heat_map
+from accrete.evaluate.report.scatter import trade_off
+from accrete.evaluate.report.table import COST, OUTCOME, STRIP_KEY, TRANSFER, Column, table
 
 SCHEMA = 1
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser keeps the promise that nothing is loaded
@@ -59,7 +59,7 @@ def html(results: Results) -> str:
 
 
 def _page(title: str, body: str) -> str:
-    style = resources.files("accrete.evaluate").joinpath("report.css").read_text("utf-8")
+    style = resources.files("accrete.evaluate.report").joinpath("page.css").read_text("utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
