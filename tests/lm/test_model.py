@@ -190,3 +190,17 @@ def test_an_unknown_architecture_runs_whole() -> None:
         torch.testing.assert_close(lm.logits(batch)[row, :length], alone[0], atol=1e-5, rtol=1e-5)
     with pytest.raises(ModelError, match="gpt2"):
         lm.prefix(batch, 1)
+
+
+def test_bfloat16_for_a_while_leaves_no_trace(make_lm):
+    lm = make_lm(tie_word_embeddings=True)
+    before, kept = lm.digest, {name: p.data_ptr() for name, p in lm.model.named_parameters()}
+    with lm.in_bfloat16():
+        assert lm.dtype == torch.float32  # not where learning does not multiply so either
+    lm.mixed = True
+    with pytest.raises(RuntimeError, match="in the middle"), lm.in_bfloat16():
+        assert lm.dtype == torch.bfloat16
+        lm.logits(collate([Sequence((1, 2, 3))]))
+        raise RuntimeError("in the middle")
+    assert weights_digest(dict(lm.model.named_parameters())) == before
+    assert {name: p.data_ptr() for name, p in lm.model.named_parameters()} == kept

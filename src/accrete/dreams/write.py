@@ -46,6 +46,12 @@ class ModelWriter:
     def __call__(
         self, prompts: Sequence[str], *, max_new_tokens: int, temperatures: Sequence[float] = (), seed: int = 0
     ) -> list[str]:
+        with self.lm.in_bfloat16():
+            return self._write(prompts, max_new_tokens, temperatures, seed)
+
+    def _write(
+        self, prompts: Sequence[str], max_new_tokens: int, temperatures: Sequence[float], seed: int
+    ) -> list[str]:
         ids = [self._ids(text) for text in prompts]
         left = sorted((i for i in range(len(ids)) if ids[i]), key=lambda i: len(ids[i]))
         written = [""] * len(prompts)

@@ -8,8 +8,10 @@ What lies before the first trained layer never changes, so its output can be com
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -115,6 +117,24 @@ class LM:
         mixed = self.mixed and self.dtype == torch.float32
         # Without a cache of cast weights: within one step an adapter may point a parameter at its base and back.
         return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed, cache_enabled=False)
+
+    @contextlib.contextmanager
+    def in_bfloat16(self) -> Iterator[None]:
+        """Weights rounded to bfloat16 meanwhile, where `mixed`: three times as fast for a small batch on a CPU that can.
+
+        For text that is checked afterwards, not for answers and measures. The weights come back bit for bit.
+        """
+        if not self.mixed or self.dtype != torch.float32:
+            yield
+            return
+        whole = [(parameter, parameter.data) for parameter in self.model.parameters()]
+        try:
+            for parameter, data in whole:
+                parameter.data = data.bfloat16()
+            yield
+        finally:
+            for parameter, data in whole:
+                parameter.data = data
 
     def facts(self) -> dict[str, Any]:
         """What it is and where: JSON's terms."""
