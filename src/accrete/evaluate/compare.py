@@ -68,12 +68,14 @@ def compare(
     threads = max(1, (os.cpu_count() or 1) // parallel)
     for seed in comparison.seeds:
         base = _claim(out, comparison.jobs[0].model_copy(update={"method": None, "config": {}}), seed)
-        if error := launch(base, threads, _teller(BASE, announce)):
+        if not lines(base.with_suffix(".jsonl")) and (error := launch(base, threads, _teller(BASE, announce))):
             raise ModelError(error)
     queue = [(_claim(out, job, seed), job, seed) for job in comparison.jobs for seed in comparison.seeds]
 
     def one(entry: tuple[Path, Job, int]) -> None:
         path, job, seed = entry
+        if _complete(path, seed, out):  # no process is started to find that out
+            return
         if error := launch(path, threads, _teller(_name(job), announce)):
             failures[_name(job), seed] = error
 
@@ -175,6 +177,12 @@ def _claim(out: Path, job: Job, seed: int) -> Path:
         raise UsageError(f"{out} holds another comparison; choose another --out or remove it.")
     write_atomically(path, lambda new: _write_text(new, text))
     return path
+
+
+def _complete(path: Path, seed: int, out: Path) -> bool:
+    """Whether all lines of a job are there."""
+    (base, *_) = lines(out / f"seed-{seed}" / f"{BASE}.jsonl")
+    return len(lines(path.with_suffix(".jsonl"))) == len(base["stream"]["tasks"])
 
 
 def _has_seed(method: str) -> bool:
