@@ -64,7 +64,7 @@ def test_a_reading_answers_from_its_passage_or_says_that_it_does_not_say(documen
         instruction = made.turns[0][0].startswith(ANSWER)
         seen["instructed" if instruction else "plainly"] += 1
         assert instruction or all(reply != NOT_STATED for _, reply in made.turns)  # to abstain is done when asked for
-    assert seen["stated"] > 5 * seen[NOT_STATED] > 100 and seen["reverse"] > 5
+    assert seen["stated"] > 3 * seen[NOT_STATED] > 100 and seen["reverse"] > 5
     assert min(seen["instructed"], seen["plainly"]) > 15
 
 
@@ -204,7 +204,7 @@ def test_listed_dates_are_those_of_the_sentence(documents: list[Made]) -> None:
             shapes[bool(line.valid_from), bool(line.valid_until)] += 1
             if bool(line.valid_from) != bool(line.valid_until):
                 assert bool(until) is bool(line.valid_until), said
-    assert all(shapes[shape] > 8 for shape in itertools.product((False, True), repeat=2))
+    assert all(shapes[shape] > 5 for shape in itertools.product((False, True), repeat=2))
 
 
 def test_a_fact_as_it_is_listed() -> None:
@@ -223,7 +223,19 @@ def test_a_restatement_keeps_subject_and_values(documents: list[Made]) -> None:
             for text in (asked, reply):
                 assert entity.name.lower() in text.lower()
                 assert all(fact.value.lower() in text.lower() for fact in entity.facts)
-    assert other > 0.9 * sum(len(made.turns) for made in of(documents, "restate"))
+    assert other == sum(len(made.turns) for made in of(documents, "restate"))
+
+
+def test_a_restatement_says_every_fact_in_other_words_and_in_the_same_order() -> None:
+    world = World(0)
+    for _ in range(300):
+        entity = world.entity(facts=3)
+        original = world.passage([entity])
+        other = restated(world, entity, original)
+        places = [other.lower().index(fact.value.lower()) for fact in entity.facts]
+        assert places == sorted(places), other
+        again = [one for one in re.split(r"(?<=\.) ", other) if len(one) > 24 and one in original]
+        assert not again, (original, other)
 
 
 def test_a_restatement_of_what_is_kept_back() -> None:
@@ -232,7 +244,7 @@ def test_a_restatement_of_what_is_kept_back() -> None:
     kept = [*relations()[entity.facts[0].relation].statements[-2:], FRAMES["statements"][-1]]
     noun, value = relations()[entity.facts[0].relation].noun, entity.facts[0].value
     said = {sentence(template.format(s=entity.name, v=value, n=noun)) for template in kept}
-    assert {restated(world, entity, held_out=True) for _ in range(40)} == said
+    assert {restated(world, entity, "", held_out=True) for _ in range(40)} == said
 
 
 # --- what is learned by heart

@@ -51,7 +51,7 @@ def truth():
         entity = sayer.entity(facts=sayer.random.choice((1, 1, 2, 3)))
         sayer.passage([entity], True)
         assert entity.facts == reading.facts
-        known["", prompt(RESTATE, reading.text)] = restated(world, entity)
+        known["", prompt(RESTATE, reading.text)] = restated(world, entity, reading.text)
     return known
 
 

@@ -120,12 +120,12 @@ def test_the_worlds_own_restatements_are_right_and_corrupted_ones_wrong(held_out
     for _ in range(120):
         entity = world.entity(facts=world.random.choice((1, 2, 3)))
         original = world.passage([entity], held_out)
-        assert restates(restated(world, entity, not held_out), original, entity.facts)
+        assert restates(restated(world, entity, original, not held_out), original, entity.facts)
         if len(entity.facts) > 1:
             first, second, *others = entity.facts
             swapped = (replace(first, value=second.value), replace(second, value=first.value), *others)
-            assert not restates(restated(world, replace(entity, facts=swapped)), original, entity.facts)
-            assert not restates(restated(world, replace(entity, facts=entity.facts[1:])), original, entity.facts)
+            assert not restates(restated(world, replace(entity, facts=swapped), original), original, entity.facts)
+            assert not restates(restated(world, replace(entity, facts=entity.facts[1:]), original), original, entity.facts)
 
 
 @pytest.mark.parametrize("kind", kinds())

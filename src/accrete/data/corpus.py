@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from accrete.data.world import Entity, World, kinds, relations, spoken
+from accrete.data.world import Entity, World, kinds, relations, sentence, spoken
 from accrete.lm.tasks import (
     LIST_FACTS,
     NOT_STATED,
@@ -26,17 +26,18 @@ from accrete.types import Example, Fact, Probe
 
 # How often each kind of document is drawn. Those with several questions a passage are worth the most a token.
 WEIGHTS = {
-    "reading": 26,
-    "reading_dated": 15,
-    "closed_book": 52,
-    "questions": 12,
-    "facts": 12,
+    "reading": 28,
+    "reading_dated": 21,
+    "closed_book": 40,
+    "questions": 14,
+    "facts": 14,
     "facts_dated": 6,
     "reverse": 4,
-    "restate": 10,
+    "restate": 18,
     "questions_first": 4,
     "plain": 2,
 }
+REDRAWN = 20  # how often a statement is drawn for one that differs from the original's
 
 
 class WorldCorpus:
@@ -104,7 +105,7 @@ class WorldCorpus:
         turns = [(self.world.ask(fact), fact.value) for fact in draw.sample(facts, min(len(facts), draw.randint(3, 6)))]
         turns += [(self.world.reverse(fact), fact.subject) for fact in draw.sample(facts, 1) if draw.random() < 0.3]
         for entity in entities:
-            if draw.random() < 0.45 and (fact := self.missing(entity)):
+            if draw.random() < 0.55 and (fact := self.missing(entity)):
                 turns.append((self.world.ask(fact), NOT_STATED))
         draw.shuffle(turns)
         return self._conversation(self.passage(entities), turns)
@@ -120,8 +121,8 @@ class WorldCorpus:
         draw, world = self.world.random, self.world
         dated, said = self.history()
         turns = []
-        for fact in draw.sample(dated, min(len(dated), 5)):
-            date = moment_within(fact, draw)
+        moments = {(fact, moment_within(fact, draw)): None for fact in draw.choices(dated, k=draw.randint(3, 8))}
+        for fact, date in moments:
             asked = world.complete(fact, date) if draw.random() < 0.3 else world.ask_as_of(fact, date)
             turns.append((asked, fact.value))
         if draw.random() < 0.3:
@@ -189,7 +190,8 @@ class WorldCorpus:
         world, turns = self.world, []
         for _ in range(world.random.randint(2, 4)):
             entity = world.entity(facts=world.random.choice((1, 1, 2, 3)))
-            turns.append((prompt(RESTATE, world.passage([entity])), restated(world, entity)))
+            original = world.passage([entity])
+            turns.append((prompt(RESTATE, original), restated(world, entity, original)))
         return chatml(turns)
 
     def questions_first(self) -> str:
@@ -234,9 +236,22 @@ def as_listed(fact: Fact) -> Fact:
     return Fact(fact.subject, noun, fact.value, spoken(fact.valid_from) or None, spoken(fact.valid_until) or None)
 
 
-def restated(world: World, entity: Entity, held_out: bool = False) -> str:
-    """All facts of an entity in other words."""
-    return world.passage([replace(entity, facts=tuple(world.random.sample(entity.facts, len(entity.facts))))], held_out)
+def restated(world: World, entity: Entity, original: str, held_out: bool = False) -> str:
+    """All facts of an entity in other words than the original's, in its order: another one says the same fact twice."""
+    said: list[str] = []
+    for fact in entity.facts:
+        pronoun = entity.pronoun if said and world.random.random() < 0.5 else None
+        drawn = (world.statement(fact, None, pronoun, held_out) for _ in range(REDRAWN))
+        other = (one for one in drawn if one not in original and _predicate(one, fact, entity) not in original)
+        said.append(next(other, None) or world.statement(fact, None, pronoun, held_out))
+    return " ".join(said)
+
+
+def _predicate(said: str, fact: Fact, entity: Entity) -> str:
+    """What a sentence says after its subject."""
+    for subject in (fact.subject, *entity.pronoun):
+        said = said.removeprefix(sentence(subject)).removeprefix("'s")
+    return said.strip(" .")
 
 
 def say_history(world: World, dated: Sequence[Fact], as_moments: bool, held_out: bool = False) -> list[str]:
