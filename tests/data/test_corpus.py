@@ -65,7 +65,7 @@ def test_a_reading_answers_from_its_passage_or_says_that_it_does_not_say(documen
         seen["instructed" if instruction else "plainly"] += 1
         assert instruction or all(reply != NOT_STATED for _, reply in made.turns)  # to abstain is done when asked for
     assert seen["stated"] > 3 * seen[NOT_STATED] > 100 and seen["reverse"] > 5
-    assert min(seen["instructed"], seen["plainly"]) > 15
+    assert min(seen["instructed"], seen["plainly"]) > 5
 
 
 def held(intervals: list[Fact], date: str) -> set[str]:
