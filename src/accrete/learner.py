@@ -158,14 +158,14 @@ class Learner:
         metrics: dict[str, Any] = {
             "tokens": sum(sequence.targets for sequence in study),
             "importance": lesson.importance,
-            **self.reader.measure("before", study, probes, domain, active[-1].metrics["kept_after"] if known else None),
+            **self.reader.measure("before", lesson, study, probes, active[-1].metrics["kept_after"] if known else None),
         }
         learning = clock.monotonic()
         report = self.method.learn(lesson, lambda step, loss: self.progress("learning", step, loss))
         metrics["learning_seconds"] = round(clock.monotonic() - learning, 3)
         self.progress("measuring", report.steps, 0.0)
         metrics |= {
-            **self.reader.measure("after", study, probes, domain),
+            **self.reader.measure("after", lesson, study, probes),
             "probes": len(probes),
             "steps": report.steps,
             **report.details,

@@ -8,11 +8,12 @@ import torch
 
 from accrete.errors import UsageError, did_you_mean
 from accrete.lm import batch, decode
+from accrete.lm.forced import log_likelihoods
 from accrete.lm.model import LM
 from accrete.lm.prompts import prompt_ids
 from accrete.methods.base import Method
 from accrete.scoring import SENTINEL_TOKENS, grade
-from accrete.types import Answer, Probe, Query
+from accrete.types import Answer, Lesson, Probe, Query
 
 
 def _as_answer(pieces: Iterator[str], one_line: bool) -> Iterator[str]:
@@ -95,23 +96,27 @@ class Reader:
     def measure(
         self,
         moment: str,
+        lesson: Lesson,
         study: Sequence[batch.Sequence],
         probes: Sequence[Probe],
-        domain: str,
         kept: float | None = None,
     ) -> dict[str, float | None]:
         """loss_MOMENT, kept_MOMENT and probes_MOMENT of a lesson, read from its domain; `kept` where it is known."""
         return {
-            f"loss_{moment}": self.loss(study, domain),
-            f"kept_{moment}": self.kept(domain, "guard") if kept is None else kept,
-            f"probes_{moment}": self.grade(probes, domain=domain),
+            f"loss_{moment}": self.loss(lesson, study),
+            f"kept_{moment}": self.kept(lesson.domain, "guard") if kept is None else kept,
+            f"probes_{moment}": self.grade(probes, domain=lesson.domain),
         }
 
-    def loss(self, sequences: Sequence[batch.Sequence], domain: str) -> float:
-        """Nats per target token, read from `domain`."""
-        (conditioning,) = self.conditionings([Query("", domain=domain)])
-        with conditioning.within():
-            return self.lm.mean_loss(sequences)
+    def loss(self, lesson: Lesson, study: Sequence[batch.Sequence]) -> float:
+        """Nats per target token of what a lesson studies, each question read as it would be if it were asked."""
+        asked = [(item.question, item.context) for item in lesson.items]
+        asked = asked or [(self.lm.tokenizer.decode(sequence.ids), "") for sequence in study]
+        beside = self.conditionings([Query(*one, domain=lesson.domain) for one in asked])
+        if any(one.process for one in beside):
+            return -sum(log_likelihoods(self.lm, study, beside)) / sum(sequence.targets for sequence in study)
+        with beside[0].within():
+            return self.lm.mean_loss(study)
 
     # --- domains ------------------------------------------------------------------------------------------------
 

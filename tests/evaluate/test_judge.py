@@ -125,7 +125,9 @@ def test_the_worlds_own_restatements_are_right_and_corrupted_ones_wrong(held_out
             first, second, *others = entity.facts
             swapped = (replace(first, value=second.value), replace(second, value=first.value), *others)
             assert not restates(restated(world, replace(entity, facts=swapped), original), original, entity.facts)
-            assert not restates(restated(world, replace(entity, facts=entity.facts[1:]), original), original, entity.facts)
+            assert not restates(
+                restated(world, replace(entity, facts=entity.facts[1:]), original), original, entity.facts
+            )
 
 
 @pytest.mark.parametrize("kind", kinds())

@@ -75,7 +75,7 @@ def test_rows_that_end_leave_the_others_undisturbed() -> None:
     """Rows 1 and 3 are forced and end after 2 and 4 tokens; rows 0 and 2 go on as if alone."""
     lm, seen = model("qwen2"), []
     process = forcing(lm, {1: [100, 101], 3: [300, 301, 302, 303]}, seen)
-    conditionings = [Conditioning(), Conditioning(process=process), Conditioning(), Conditioning(process=process)]
+    conditionings = [Conditioning(process=process if row in (1, 3) else None, beside=row) for row in range(4)]
     written = generate(lm, PROMPTS, 8, conditionings=conditionings)
     assert written[1] == [100, 101]
     assert written[3] == [300, 301, 302, 303]
@@ -86,7 +86,7 @@ def test_rows_that_end_leave_the_others_undisturbed() -> None:
 def test_every_row_has_its_own_process() -> None:
     lm = model("mistral, sliding window")
     scripts = {0: [10], 1: [20, 21, 22, 23, 24, 25, 26], 2: [], 3: [40, 41]}
-    conditionings = [Conditioning(process=forcing(lm, {row: script})) for row, script in scripts.items()]
+    conditionings = [Conditioning(process=forcing(lm, {row: script}), beside=row) for row, script in scripts.items()]
     assert generate(lm, PROMPTS, 12, conditionings=conditionings) == list(scripts.values())
 
 
@@ -94,7 +94,7 @@ def test_what_remains_after_a_drop_is_conditioned_on_its_own_tokens() -> None:
     """After rows 0 and 2 are gone, rows 1 and 3 must still read their own cache."""
     lm = model("qwen3")
     stopping = forcing(lm, {0: [9], 2: []})
-    conditionings = [Conditioning(process=stopping if row in (0, 2) else None) for row in range(4)]
+    conditionings = [Conditioning(process=stopping if row in (0, 2) else None, beside=row) for row in range(4)]
     written = generate(lm, PROMPTS, 9, conditionings=conditionings)
     assert written == [[9], naive(lm, PROMPTS[1], 9), [], naive(lm, PROMPTS[3], 9)]
 
@@ -105,7 +105,7 @@ def test_stop_tokens_of_tokenizer_config_and_generation_config() -> None:
     assert stop_tokens(lm) == {lm.tokenizer.eos_token_id, lm.tokenizer.pad_token_id, 7, 8, 9}
     for stop in (7, 9, lm.tokenizer.eos_token_id):
         process = forcing(lm, {0: [50, stop, 51]})
-        assert generate(lm, [[5, 6]], 5, conditionings=[Conditioning(process=process)]) == [[50]]
+        assert generate(lm, [[5, 6]], 5, conditionings=[Conditioning(process=process, beside=0)]) == [[50]]
 
 
 def test_sampling_repeats_with_its_seed() -> None:

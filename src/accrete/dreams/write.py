@@ -83,7 +83,7 @@ class ModelWriter:
 def _tempered(temperature: float) -> decode.Conditioning:
     """Rows of one batch may be drawn at temperatures of their own; at 0 one token has all the weight."""
     scale = 1 / temperature if temperature > 0 else SHARP
-    return decode.Conditioning(process=lambda hidden_BD, logits_BV, rows: logits_BV * scale)
+    return decode.Conditioning(process=lambda hidden_BD, logits_BV, beside: logits_BV * scale)
 
 
 def can_write(passages: Sequence[str], writer: Writer) -> bool:

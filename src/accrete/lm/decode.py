@@ -16,18 +16,23 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from accrete.lm.prompts import prompt_ids
+from accrete.lm.states import entering
 from accrete.types import Answer, Passage, Query
 
 if TYPE_CHECKING:
     from accrete.lm.model import LM
 
-Process = Callable[[Tensor, Tensor, list[int]], Tensor]
-"""(hidden_BD, logits_BV, rows) -> logits_BV, where `rows` are the places of these rows in the batch as it was asked."""
+Process = Callable[[Tensor, Tensor, list[Any]], Tensor]
+"""(hidden_BD, logits_BV, beside) -> logits_BV, for the rows that share this process.
+
+`hidden_BD` are the states that enter the conditioning's `layer`, or those before the head where it names none; `beside` is
+what each row's conditioning holds for its process.
+"""
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a method puts beside one question: text to read, a correction of the logits, places to read in memory.
+    """What a method puts beside one question: text to read, and a correction of the logits with what that needs.
 
     `within` is a context in which the model runs for this row (the adapter of a domain, say). Rows of one batch share it;
     `answer` forms its batches so.
@@ -35,7 +40,8 @@ class Conditioning:
 
     passages: tuple[Passage, ...] = ()
     process: Process | None = None
-    slots: Any = None
+    layer: int | None = None  # the block whose incoming states `process` sees (lm/states.py); one for a batch
+    beside: Any = None  # what `process` is handed for this row: places to read in memory, say
     within: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
 
@@ -74,8 +80,9 @@ def stream(
     ids_BT, mask_BK = _left_padded([prompt[shared:] for prompt in prompts], lm)
     mask_BK = torch.cat([mask_BK.new_ones(len(prompts), shared), mask_BK], dim=1)
     for _ in range(max_new_tokens):
-        with within():
+        with within(), entering(lm, conditionings[0].layer) as states:
             hidden_BD, logits_BV = _step(lm, ids_BT, mask_BK, cache)
+        hidden_BD = states[-1][:, -1] if states else hidden_BD
         logits_BV = conditioned(hidden_BD, logits_BV, alive, conditionings)
         chosen = _choose(logits_BV, temperature, generator)
         going = [i for i, token in enumerate(chosen.tolist()) if token not in stops]
@@ -217,7 +224,7 @@ def conditioned(
         process = conditionings[alive[places[0]]].process
         assert process is not None
         index = torch.tensor(places, device=logits_BV.device)
-        corrected = process(hidden_BD[index], logits_BV[index], [alive[i] for i in places])
+        corrected = process(hidden_BD[index], logits_BV[index], [conditionings[alive[i]].beside for i in places])
         logits_BV = logits_BV.index_copy(0, index, corrected.to(logits_BV.dtype))
     return logits_BV
 

@@ -69,11 +69,11 @@ class Parrot(Method):
         ids = whole.ids[whole.target_from :]
         said: Counter[int] = Counter()
 
-        def process(hidden_BD, logits_BV, rows):
+        def process(hidden_BD, logits_BV, beside):
             forced = torch.full_like(logits_BV, -30.0)
-            for place, row in enumerate(rows):
-                forced[place, ids[min(said[row], len(ids) - 1)]] = 30.0
-                said[row] += 1
+            for place in range(len(beside)):
+                forced[place, ids[min(said["tokens"], len(ids) - 1)]] = 30.0
+                said["tokens"] += 1
             return forced
 
         return Conditioning(process=process)

@@ -1,0 +1,133 @@
+"""Hidden states that shift the logits (METHODS 8 and 12; JitRL 2601.18510, kNN-LM 1911.00172). No weight changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from accrete.config import Config
+from accrete.data.study import text_sequences
+from accrete.lm import batch
+from accrete.lm.decode import NOTHING, Conditioning
+from accrete.lm.model import LM
+from accrete.lm.prompts import question_text, study_sequence
+from accrete.lm.states import target_states
+from accrete.methods.base import Method, Progress, RandomState
+from accrete.retrieval.datastore import Datastore, Neighbourhood, nearest
+from accrete.retrieval.logits import neighbour_advantage
+from accrete.retrieval.space import Space, States
+from accrete.types import Document, Lesson, Query, Report
+
+GENERAL = 600  # questions and answers by which the space is whitened
+
+
+class Options(Config):
+    depth: float = Field(1.0, gt=0, le=1)  # where the states are taken, as a share of the blocks
+    items: int = Field(64, ge=1)  # study items and passages whose states are looked at for a question
+    neighbours: int = Field(32, ge=1)  # states that are heard at a step
+    cue_weight: float = Field(0.5, ge=0)  # of the words of the question beside the state
+    temperature: float = Field(0.05, gt=0)  # of the likeness
+    mix: float = Field(0.9, gt=0, lt=1)  # how far the neighbours are believed beside the model
+    strength: float = Field(1.0, ge=0)  # of their advantage on the logits; 1 is the mixture itself
+    gate: float = Field(0.5, ge=-1, le=1)  # likeness of the nearest neighbour below which the model speaks alone
+    sure: float = Field(
+        0.9, ge=0, le=1
+    )  # a probability of its own next token above which more than the gate is wanted:
+    spared: float = Field(1.0, ge=0, le=1)  # what no key reaches that would change so many of the guard sentinels
+    shrinkage: float = Field(0.03, gt=0, le=1)  # of the covariance that whitens the states
+    text: bool = True  # keys from the text as well as from the study items
+    window: int = Field(64, ge=2)  # tokens of text read at once
+    seed: int = 0
+
+
+class RetrieveLogits(Method):
+    """A datastore of hidden states, whitened and gated: what came next there shifts the logits here."""
+
+    Config = Options
+    parts = ("store", "space", "random")
+
+    def __init__(self, lm: LM, config: Options):
+        self.lm, self.config = lm, config
+        self.store = Datastore(lm.device)
+        self.space = Space(config.shrinkage, config.cue_weight)
+        self.random = RandomState(config.seed)
+        self._process = self._shift  # one object, so that rows run together
+
+    def learn(self, lesson: Lesson, progress: Progress) -> Report:
+        """One pass over the study items and the text: their states are the keys, their next tokens the values."""
+        texts = [
+            (question_text(i.question, i.context), self._sequence(i.question, i.answer, i.context))
+            for i in lesson.items
+        ]
+        if self.config.text or not lesson.items:
+            said = [lesson.document, *(Document(lesson.document.name, other) for other in lesson.restatements)]
+            read = [sequence for text in said for sequence in text_sequences(self.lm, text, self.config.window)]
+            texts += [(self.lm.tokenizer.decode(sequence.ids), sequence) for sequence in read]
+        if not self.space.fitted:
+            self._fit_space(texts)
+        new = self.space.entries(self._states(texts, self.space.layer))
+        self.store.add(lesson.document.sha256, new, reach=self.space.reach(new))
+        progress(1, 0.0)
+        return Report(1, len(new.values_N), details={"keys": len(new.values_N), "gate": self.gate})
+
+    def condition(self, queries: Sequence[Query]) -> list[Conditioning]:
+        """The neighbourhood of each question, found by its words; the states within it are looked at step by step."""
+        if not len(self.store):
+            return [NOTHING] * len(queries)
+        cues = self.space.cues(self._cues([question_text(query.question, query.context) for query in queries]))
+        near = self.store.around(cues, self.config.items)
+        return [Conditioning(process=self._process, layer=self.space.layer, beside=one) for one in near]
+
+    def forget(self, document: str) -> None:
+        """Take a document (by the sha256 of its content) out of the datastore, exactly."""
+        self.store.remove(document)
+
+    @property
+    def gate(self) -> float:
+        """The likeness from which neighbours are heard by a model that is sure; never below the option."""
+        reaches = [reach for reach in self.store.each("reach") if len(reach)]
+        if not reaches:
+            return self.config.gate
+        return max(self.config.gate, float(torch.stack(reaches).amax(0).quantile(self.config.spared)))
+
+    def _shift(self, hidden_BD: Tensor, logits_BV: Tensor, near: list[Neighbourhood]) -> Tensor:
+        c = self.config
+        likeness_BK, values_BK = nearest(near, self.space.states(hidden_BD), c.cue_weight, c.neighbours)
+        advantage_BV = neighbour_advantage(logits_BV, likeness_BK, values_BK, c.temperature, c.mix)
+        sure_B1 = torch.softmax(logits_BV, -1).amax(-1, keepdim=True) >= c.sure
+        heard_B1 = likeness_BK[:, :1] >= torch.where(sure_B1, self.gate, c.gate)
+        return torch.where(heard_B1, logits_BV + c.strength * advantage_BV, logits_BV)
+
+    def _fit_space(self, lesson: list[tuple[str, batch.Sequence]]) -> None:
+        """Whiten by general questions and their answers; a model that has none is whitened by the lesson itself."""
+        layer = max(1, round(self.config.depth * self.lm.layers))
+        general = [(asked, self._sequence(asked, said)) for asked, said in self.lm.background[:GENERAL]]
+        known = [
+            (asked, self._sequence(asked, said[0])) for asked, said, split in self.lm.sentinels if split == "guard"
+        ]
+        self.space.fit(layer, self._states(general or lesson, layer), self._states(known, layer))
+
+    def _sequence(self, question: str, answer: str, context: str = "") -> batch.Sequence:
+        return study_sequence(self.lm, question, answer, context)
+
+    def _states(self, texts: list[tuple[str, batch.Sequence]], layer: int) -> States:
+        """The cue of every text, and the states before the targets of its sequence."""
+        sequences = [sequence for _, sequence in texts]
+        width = self.lm.model.get_input_embeddings().weight.shape[1]
+        states = [states_ND for (states_ND,) in target_states(self.lm, sequences, [layer])]
+        return States(
+            self._cues([text for text, _ in texts]).cpu(),
+            torch.tensor([sequence.targets for sequence in sequences], dtype=torch.long),
+            torch.cat([torch.zeros(0, width), *(one.float().cpu() for one in states)]),
+            torch.tensor([i for s in sequences for i in s.ids[max(1, s.target_from) :]], dtype=torch.long),
+        )
+
+    def _cues(self, texts: Sequence[str]) -> Tensor:
+        """[I, D] the mean embedding of each text's tokens: its words, whatever their order."""
+        embedding = self.lm.model.get_input_embeddings().weight
+        ids = [self.lm.tokenizer(text, add_special_tokens=False)["input_ids"] or [self.lm.pad] for text in texts]
+        means = [embedding[torch.tensor(one, device=embedding.device)].mean(0) for one in ids]
+        return torch.stack(means).detach() if means else embedding.new_zeros(0, embedding.shape[1])

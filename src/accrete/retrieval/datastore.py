@@ -1,0 +1,143 @@
+"""A datastore of hidden states: what the model was in the middle of, and the token that came next. Ends at neighbours.
+
+kNN-LM (1911.00172), in two steps: the study items and passages nearest to a question by their words, then, step by step,
+the states within those. `space.py` says in what space they are compared, `logits.py` what neighbours do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What is kept of some texts: of each a cue [I, D] and so many (lengths [I]) of the keys [N, D] and next tokens [N]."""
+
+    cues_ID: Tensor
+    lengths_I: Tensor
+    keys_ND: Tensor
+    values_N: Tensor
+
+    def of_item(self, per_item: Tensor) -> Tensor:
+        """[..., I] -> [..., N]: of each key what its item has."""
+        return per_item.repeat_interleave(self.lengths_I.long(), dim=-1)
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """The keys [M, D] of what is near to one question, their tokens [M], and how near the cue of each one's text is [M]."""
+
+    keys_MD: Tensor
+    values_M: Tensor
+    cosines_M: Tensor
+
+
+class Datastore:
+    """Unit vectors and the tokens that followed, document by document.
+
+    What is kept of a document is its own tensors, in float16: a commit stores a document once, and a removal is exact.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self._documents: dict[str, dict[str, Tensor]] = {}
+        self._joined: tuple[list[str], Entries, Tensor] | None = (
+            None  # documents, all of theirs, where each item begins
+        )
+
+    def __len__(self) -> int:
+        return sum(len(kept["values"]) for kept in self._documents.values())
+
+    def __contains__(self, document: str) -> bool:
+        return document in self._documents
+
+    def add(self, document: str, entries: Entries, **more: Tensor) -> None:
+        """Keep the entries of a document, with whatever else belongs to it; one of the same name is replaced."""
+        self.remove(document)
+        kept = {
+            "cues": entries.cues_ID.half(),
+            "lengths": entries.lengths_I.int(),
+            "keys": entries.keys_ND.half(),
+            "values": entries.values_N.int(),
+        }
+        self._documents[document] = {name: tensor.cpu() for name, tensor in (kept | more).items()}
+
+    def remove(self, document: str) -> None:
+        """Forget a document; nothing of it stays. One that is not here is no error."""
+        if self._documents.pop(document, None) is not None:
+            self._joined = None
+
+    def each(self, name: str) -> list[Tensor]:
+        """What every document keeps under `name`."""
+        return [kept[name] for kept in self._documents.values() if name in kept]
+
+    def around(self, cues_QD: Tensor, count: int) -> list[Neighbourhood]:
+        """For every question the keys of the `count` items whose cues are nearest. Raises IndexError when nothing is kept."""
+        if not self._documents:
+            raise IndexError("The datastore is empty.")
+        entries, starts_I = self._all()
+        found = (cues_QD.to(self.device) @ entries.cues_ID.T).topk(min(count, len(entries.cues_ID)), dim=-1)
+        lengths_QC = entries.lengths_I[found.indices]
+        near = []
+        for items_C, cosines_C, lengths_C in zip(found.indices, found.values, lengths_QC, strict=True):
+            ends_C = lengths_C.cumsum(0)
+            places_M = torch.arange(int(ends_C[-1]), device=self.device)
+            places_M += (starts_I[items_C] - ends_C + lengths_C).repeat_interleave(lengths_C)
+            cosines_M = cosines_C.repeat_interleave(lengths_C)
+            near.append(Neighbourhood(entries.keys_ND[places_M].float(), entries.values_N[places_M], cosines_M))
+        return near
+
+    def _all(self) -> tuple[Entries, Tensor]:
+        """The entries of all documents, and where the keys of each item begin. What is new comes after what is joined."""
+        names = list(self._documents)
+        done, old = (self._joined[0], [self._joined[1]]) if self._joined else ([], [])
+        if self._joined is None or done != names:
+            every = old + [_entries(self._documents[name], self.device) for name in names[len(done) :]]
+            joined = Entries(
+                torch.cat([one.cues_ID for one in every]),
+                torch.cat([one.lengths_I for one in every]),
+                torch.cat([one.keys_ND for one in every]),
+                torch.cat([one.values_N for one in every]),
+            )
+            self._joined = names, joined, joined.lengths_I.cumsum(0) - joined.lengths_I
+        return self._joined[1:]
+
+    # --- state --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {f"{document}/{name}": kept[name] for document, kept in self._documents.items() for name in kept}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        documents: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in state.items():
+            document, _, name = key.rpartition("/")
+            documents.setdefault(document, {})[name] = tensor
+        self._documents = documents
+        self._joined = None
+
+
+def nearest(near: Sequence[Neighbourhood], states_BD: Tensor, cue_weight: float, count: int) -> tuple[Tensor, Tensor]:
+    """The keys most like each state within its neighbourhood: likenesses [B, K], the best first, and their tokens [B, K].
+
+    A likeness is the mean of the cosines of state and cue, that of the cue counted `cue_weight` times.
+    """
+    keys_BMD = pad_sequence([one.keys_MD for one in near], batch_first=True)
+    values_BM = pad_sequence([one.values_M for one in near], batch_first=True)
+    cosines_BM = pad_sequence([one.cosines_M for one in near], batch_first=True, padding_value=-torch.inf)
+    likeness_BM = ((keys_BMD @ states_BD[:, :, None])[:, :, 0] + cue_weight * cosines_BM) / (1 + cue_weight)
+    found = likeness_BM.topk(min(count, likeness_BM.shape[1]), dim=-1)
+    return found.values, values_BM.gather(1, found.indices)
+
+
+def _entries(kept: Mapping[str, Tensor], device: torch.device) -> Entries:
+    return Entries(
+        kept["cues"].to(device, torch.float32),
+        kept["lengths"].to(device, torch.int64),
+        kept["keys"].to(device),
+        kept["values"].to(device, torch.int64),
+    )

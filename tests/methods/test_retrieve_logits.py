@@ -1,0 +1,141 @@
+"""The datastore as a method: what it does to answers and likelihoods, what it leaves alone, what it forgets."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import tiny_lm
+
+from accrete import Document, Example, Learner, Probe, Query, reader
+from accrete.data.world import World, kinds
+from accrete.lm.decode import NOTHING, answer
+from accrete.methods.retrieve_logits import Options, RetrieveLogits
+from accrete.types import Lesson
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Guard questions are answered in a few tokens."""
+    monkeypatch.setattr(reader, "SENTINEL_TOKENS", 4)
+
+
+def lesson(number: int = 1, text: str = "") -> Lesson:
+    """Five facts of somebody or something of its own."""
+    world = World(number)
+    facts = world.entity(kinds()[number % len(kinds())]).facts
+    items = tuple(Example(world.question(fact, 0), fact.value) for fact in facts)
+    return Lesson(Document(f"d{number}", text, items), items=items)
+
+
+def taught(*lessons: Lesson, **options) -> RetrieveLogits:
+    method = RetrieveLogits(tiny_lm(), Options(**options))
+    for one in lessons:
+        method.learn(one, lambda step, loss: None)
+    return method
+
+
+def answers(method: RetrieveLogits, questions: list[str]) -> list[str]:
+    queries = [Query(question) for question in questions]
+    found = answer(method.lm, queries, conditionings=method.condition(queries), max_new_tokens=12)
+    return [one.text for one in found]
+
+
+def questions(one: Lesson) -> list[str]:
+    return [item.question for item in one.items]
+
+
+def test_what_was_studied_is_answered_and_the_sentinels_are_as_before():
+    method = taught(lesson(1), lesson(2), sure=0.0)  # a random model is never sure
+    known = [question for question, _, _ in method.lm.sentinels]
+    for one in (lesson(1), lesson(2)):
+        assert answers(method, questions(one)) == [item.answer for item in one.items]
+    assert answers(method, known) == [
+        one.text for one in answer(method.lm, [Query(q) for q in known], max_new_tokens=12)
+    ]
+
+
+def test_answers_do_not_depend_on_who_is_asked_beside_whom():
+    method = taught(lesson(1), lesson(2), items=3)
+    together = answers(method, questions(lesson(1)) + questions(lesson(2)))
+    alone = [answers(method, [question])[0] for question in questions(lesson(1)) + questions(lesson(2))]
+    assert together == alone
+
+
+def test_it_says_nothing_before_a_lesson():
+    assert taught().condition([Query("Who?")]) == [NOTHING]
+
+
+@pytest.mark.parametrize("silent", [{"strength": 0.0}, {"gate": 1.0, "spared": 0.0}])
+def test_without_strength_or_behind_a_closed_gate_the_model_speaks_alone(silent):
+    method = taught(lesson(1), depth=0.5, **silent)
+    other = [lesson(7).items[0].question, "Nothing alike"]
+    assert answers(method, other) == [
+        one.text for one in answer(method.lm, [Query(q) for q in other], max_new_tokens=12)
+    ]
+
+
+def test_the_gate_rises_above_what_reaches_a_sentinel():
+    method = taught(lesson(1), gate=-1.0)
+    question = method.lm.sentinels[0][0]
+    before = method.gate
+    near = Document("near", items=(Example(question, "Quite another answer."),))
+    method.learn(Lesson(near, items=near.items), lambda step, loss: None)
+    assert method.gate > max(before, 0.9), "the very question of a sentinel, with another answer"
+    method.forget(near.sha256)
+    assert method.gate == before
+
+
+def test_a_forgotten_document_is_as_if_it_had_never_been_taught():
+    first, second = lesson(1), lesson(2)
+    method = taught(first, second)
+    method.forget(first.document.sha256)
+    alone = taught(second)
+    assert answers(method, questions(first)) == answers(alone, questions(first))
+    assert answers(method, questions(first)) != [item.answer for item in first.items]
+    assert answers(method, questions(second)) == [item.answer for item in second.items]
+
+
+def test_a_text_without_items_is_read_on_from_memory():
+    text = "The ferry to Quint sails at dawn. Its captain keeps three grey geese and a ledger of every crossing."
+    method = taught(Lesson(Document("text", text)))
+    assert len(method.store) > 15
+    queries = [Query("The ferry to Quint sails at")]
+    (beside,) = method.condition(queries)
+    assert "dawn" in method.lm.tokenizer.decode(beside.beside.values_M.tolist())
+
+
+def test_items_alone_or_with_their_text():
+    text = "Thing 1 has five parts."
+    assert (
+        len(taught(lesson(1, text)).store)
+        > len(taught(lesson(1, text), text=False).store)
+        == len(taught(lesson(1)).store)
+    )
+
+
+@pytest.mark.parametrize("bare", ["background", "sentinels"])
+def test_a_model_that_brings_no_background_or_no_sentinels(bare):
+    lm = tiny_lm()
+    setattr(lm, bare, ())
+    method = RetrieveLogits(lm, Options())
+    method.learn(lesson(1), lambda step, loss: None)
+    assert answers(method, questions(lesson(1))) == [item.answer for item in lesson(1).items]
+
+
+def test_an_unknown_architecture():
+    lm = tiny_lm()
+    lm.anatomy = None
+    method = RetrieveLogits(lm, Options())
+    method.learn(lesson(1), lambda step, loss: None)
+    assert answers(method, questions(lesson(1))) == [item.answer for item in lesson(1).items]
+
+
+def test_a_lesson_costs_its_own_bytes_and_the_loss_is_read_through_it(home):
+    learner = Learner(tiny_lm(), method="retrieve_logits", home=home, max_forgetting=1.0)
+    commits = [learner.learn(lesson(number).document) for number in range(1, 5)]
+    later = [commit.bytes for commit in commits[1:]]
+    assert max(later) < 2 * min(later) < commits[0].bytes, "the space is stored once, and each document once"
+    for commit in commits:
+        assert commit.metrics["loss_after"] < 0.5 < commit.metrics["loss_before"]
+    fresh = Learner(tiny_lm(), method="retrieve_logits", home=home, max_forgetting=1.0)
+    asked = [Probe(item.question, (item.answer,)) for item in lesson(2).items]
+    assert fresh.digest == learner.digest and fresh.grade(asked) == learner.grade(asked) == 1.0

@@ -1,0 +1,108 @@
+"""The datastore finds what a search through everything finds, and forgets exactly what it is told to."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from accrete.retrieval.datastore import Datastore, Entries, nearest
+
+WIDTH = 8
+
+
+def entries(seed: int, items: int = 5) -> Entries:
+    draw = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(1, 6, (items,), generator=draw)
+    keys = functional.normalize(torch.randn(int(lengths.sum()), WIDTH, generator=draw), dim=1)
+    cues = functional.normalize(torch.randn(items, WIDTH, generator=draw), dim=1)
+    return Entries(cues, lengths, keys, torch.randint(100, (len(keys),), generator=draw))
+
+
+def store(*seeds: int) -> Datastore:
+    made = Datastore()
+    for seed in seeds:
+        made.add(f"document {seed}", entries(seed))
+    return made
+
+
+def questions(count: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(99)
+    cues, states = (functional.normalize(torch.randn(count, WIDTH, generator=draw), dim=1) for _ in range(2))
+    return cues, states
+
+
+def found(where: Datastore, items: int = 1_000, count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    cues, states = questions()
+    return nearest(where.around(cues, items), states, 0.5, count)
+
+
+def test_it_finds_what_a_search_through_everything_finds():
+    seeds = (1, 2, 3)
+    cues, states = questions()
+    likeness, tokens = found(store(*seeds))
+    everything = [entries(seed) for seed in seeds]
+    keys = torch.cat([one.keys_ND for one in everything]).half().float()
+    near = torch.cat([one.of_item(cues @ one.cues_ID.half().float().T) for one in everything], dim=1)
+    expected = ((states @ keys.T + 0.5 * near) / 1.5).topk(4)
+    torch.testing.assert_close(likeness, expected.values, atol=1e-5, rtol=0)
+    assert torch.equal(tokens, torch.cat([one.values_N for one in everything])[expected.indices])
+
+
+def test_only_the_items_nearest_by_their_cue_are_looked_at():
+    cues, _ = questions()
+    made = store(1, 2)
+    both = [entries(1), entries(2)]
+    near = torch.cat([cues @ one.cues_ID.half().float().T for one in both], dim=1).topk(2).indices
+    lengths = torch.cat([one.lengths_I for one in both])
+    for one, items in zip(made.around(cues, 2), near, strict=True):
+        assert len(one.values_M) == int(lengths[items].sum())
+
+
+def test_neighbourhoods_of_different_sizes_do_not_disturb_each_other():
+    cues, states = questions()
+    made = store(1, 2, 3)
+    near = [made.around(cues[i : i + 1], 1 + i)[0] for i in range(len(cues))]
+    likeness, tokens = nearest(near, states, 0.5, 2)
+    for i, one in enumerate(near):
+        alone = nearest([one], states[i : i + 1], 0.5, 2)
+        width = alone[0].shape[1]
+        torch.testing.assert_close(likeness[i : i + 1, :width], alone[0])
+        assert torch.equal(tokens[i : i + 1, :width], alone[1])
+
+
+def test_a_document_that_is_removed_is_as_if_it_had_never_been():
+    made = store(1, 2, 3)
+    found(made)
+    made.remove("document 2")
+    made.remove("nobody")
+    assert "document 2" not in made and len(made) == len(store(1, 3))
+    assert all(torch.equal(one, other) for one, other in zip(found(made), found(store(1, 3)), strict=True))
+
+
+def test_what_is_added_after_a_search_is_found():
+    made = store(1)
+    found(made)
+    made.add("document 2", entries(2))
+    assert all(torch.equal(one, other) for one, other in zip(found(made), found(store(1, 2)), strict=True))
+    made.add("document 2", entries(3))
+    replaced = store(1)
+    replaced.add("x", entries(3))
+    assert all(torch.equal(one, other) for one, other in zip(found(made), found(replaced), strict=True))
+
+
+def test_its_state_is_the_documents_own_tensors():
+    made, other = store(1, 2), Datastore()
+    before = made.state_dict()
+    made.add("document 3", entries(3), reach=torch.ones(2))
+    assert all(made.state_dict()[key] is tensor for key, tensor in before.items()), (
+        "an old document costs a commit again"
+    )
+    other.load_state_dict(made.state_dict())
+    assert all(torch.equal(one, again) for one, again in zip(found(made), found(other), strict=True))
+    assert [reach.tolist() for reach in other.each("reach")] == [[1.0, 1.0]]
+    other.load_state_dict(before)
+    assert all(torch.equal(one, again) for one, again in zip(found(other), found(store(1, 2)), strict=True))
+
+
+def test_an_empty_one_has_no_neighbours():
+    with pytest.raises(IndexError):
+        Datastore().around(questions()[0], 3)
