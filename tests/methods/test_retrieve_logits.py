@@ -8,7 +8,7 @@ from conftest import tiny_lm
 from accrete import Document, Example, Learner, Probe, Query, reader
 from accrete.data.world import World, kinds
 from accrete.lm.decode import NOTHING, answer
-from accrete.methods.retrieve_logits import Options, RetrieveLogits
+from accrete.methods.retrieve_logits import Asked, Options, RetrieveLogits
 from accrete.types import Lesson
 
 
@@ -100,7 +100,7 @@ def test_a_text_without_items_is_read_on_from_memory():
     assert len(method.store) > 15
     queries = [Query("The ferry to Quint sails at")]
     (beside,) = method.condition(queries)
-    assert "dawn" in method.lm.tokenizer.decode(beside.beside.values_M.tolist())
+    assert "dawn" in method.lm.tokenizer.decode(beside.beside.near.values_M.tolist())
 
 
 def test_items_alone_or_with_their_text():
@@ -139,3 +139,13 @@ def test_a_lesson_costs_its_own_bytes_and_the_loss_is_read_through_it(home):
     fresh = Learner(tiny_lm(), method="retrieve_logits", home=home, max_forgetting=1.0)
     asked = [Probe(item.question, (item.answer,)) for item in lesson(2).items]
     assert fresh.digest == learner.digest and fresh.grade(asked) == learner.grade(asked) == 1.0
+
+
+def test_what_was_heard_once_is_heard_on():
+    """Sure of what its neighbours made it say, the model would break the answer off."""
+    asked = Asked(near=None, gate=0.9)
+    assert not asked.hears(0.8, sure=True, gate=0.5)
+    assert not asked.hears(0.4, sure=False, gate=0.5)
+    assert asked.hears(0.8, sure=False, gate=0.5)
+    assert asked.hears(0.8, sure=True, gate=0.5) and not asked.hears(0.4, sure=True, gate=0.5)
+    assert Asked(near=None, gate=0.9).hears(0.95, sure=True, gate=0.5), "a new answer to what it knows"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from pydantic import Field
@@ -36,11 +37,28 @@ class Options(Config):
     sure: float = Field(
         0.9, ge=0, le=1
     )  # a probability of its own next token above which more than the gate is wanted:
-    spared: float = Field(1.0, ge=0, le=1)  # what no key reaches that would change so many of the guard sentinels
+    spared: float = Field(1.0, ge=0, le=1)  # what is nearer than anything taught to so many of the guard sentinels
     shrinkage: float = Field(0.03, gt=0, le=1)  # of the covariance that whitens the states
     text: bool = True  # keys from the text as well as from the study items
     window: int = Field(64, ge=2)  # tokens of text read at once
     seed: int = 0
+
+
+@dataclass
+class Asked:
+    """One question: what is near to it, how near a sure model wants that, and whether it was heard at an earlier step.
+
+    What was heard once goes on: within an answer the model is sure of what its neighbours made it say.
+    """
+
+    near: Neighbourhood
+    gate: float
+    heard: bool = False
+
+    def hears(self, likeness: float, sure: bool, gate: float) -> bool:
+        now = likeness >= (self.gate if sure and not self.heard else gate)
+        self.heard = self.heard or now
+        return now
 
 
 class RetrieveLogits(Method):
@@ -79,7 +97,8 @@ class RetrieveLogits(Method):
             return [NOTHING] * len(queries)
         cues = self.space.cues(self._cues([question_text(query.question, query.context) for query in queries]))
         near = self.store.around(cues, self.config.items)
-        return [Conditioning(process=self._process, layer=self.space.layer, beside=one) for one in near]
+        gate = self.gate
+        return [Conditioning(process=self._process, layer=self.space.layer, beside=Asked(one, gate)) for one in near]
 
     def forget(self, document: str) -> None:
         """Take a document (by the sha256 of its content) out of the datastore, exactly."""
@@ -93,12 +112,17 @@ class RetrieveLogits(Method):
             return self.config.gate
         return max(self.config.gate, float(torch.stack(reaches).amax(0).quantile(self.config.spared)))
 
-    def _shift(self, hidden_BD: Tensor, logits_BV: Tensor, near: list[Neighbourhood]) -> Tensor:
+    def _shift(self, hidden_BD: Tensor, logits_BV: Tensor, asked: list[Asked]) -> Tensor:
         c = self.config
+        near = [one.near for one in asked]
         likeness_BK, values_BK = nearest(near, self.space.states(hidden_BD), c.cue_weight, c.neighbours)
+        sure_B = (torch.softmax(logits_BV, -1).amax(-1) >= c.sure).tolist()
+        best_B = likeness_BK[:, 0].tolist()
+        heard = [one.hears(best, sure, c.gate) for one, best, sure in zip(asked, best_B, sure_B, strict=True)]
+        if not any(heard):
+            return logits_BV
         advantage_BV = neighbour_advantage(logits_BV, likeness_BK, values_BK, c.temperature, c.mix)
-        sure_B1 = torch.softmax(logits_BV, -1).amax(-1, keepdim=True) >= c.sure
-        heard_B1 = likeness_BK[:, :1] >= torch.where(sure_B1, self.gate, c.gate)
+        heard_B1 = torch.tensor(heard, device=logits_BV.device)[:, None]
         return torch.where(heard_B1, logits_BV + c.strength * advantage_BV, logits_BV)
 
     def _fit_space(self, lesson: list[tuple[str, batch.Sequence]]) -> None:
