@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accrete.data.chunks import chunks, sentences
+from accrete.data.chunks import chunks, overlapping, sentences
 from accrete.errors import UsageError
 from accrete.types import Document
 
@@ -137,3 +137,31 @@ def test_much_of_anything_takes_a_moment(piece: str) -> None:
     passages = chunks(Document("d", text))
     assert time.monotonic() - started < 5  # half a second on an idle machine; minutes where something is quadratic
     assert all(len(passage.text) <= 800 for passage in passages)
+
+
+@given(text=TEXTS, size=st.integers(1, 60), overlap=st.integers(0, 60))
+def test_an_overlap_only_adds_whole_sentences_before(text: str, size: int, overlap: int) -> None:
+    document = Document("d", text)
+    plain, longer = chunks(document, size), chunks(document, size, overlap=overlap)
+    starts = {start for start, _ in sentences(text)}
+    assert len(plain) == len(longer)
+    for one, more in zip(plain, longer, strict=True):
+        assert more.end == one.end and more.text == text[more.start : more.end]
+        assert one.start == more.start or (more.start in starts and one.start - more.start <= overlap + 60)
+        assert overlap or more == one
+
+
+def test_an_overlap_stays_within_its_paragraph_and_its_size() -> None:
+    text = "Vox is here. It is one. It is two.\n\nBrota is a town. It has silk."
+    found = chunks(Document("d", text), 12, overlap=24)
+    assert [passage.text for passage in found] == [
+        "Vox is here.",
+        "Vox is here. It is one.",
+        "Vox is here. It is one. It is two.",
+        "Brota is a",
+        "town.",
+        "Brota is a town. It has silk.",
+    ]
+    whole = overlapping(Document("d", text), chunks(Document("d", text), 16), 11)
+    assert [passage.text for passage in whole] == ["Vox is here.", "It is one.", "It is one. It is two.", "Brota is a town.",
+        "It has silk."]  # fmt: skip

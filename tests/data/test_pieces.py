@@ -38,6 +38,14 @@ def test_a_paragraph_stays_whole_where_it_fits() -> None:
     assert cut(f"{one}\n\n{two}", 17) == [f"{one}\n\n{two}"]
 
 
+def test_paragraphs_share_a_passage_only_as_long_as_it_is_small() -> None:
+    paragraphs = ["One is.", "Two is.", "Three is quite long.", "Four."]
+    found = pieces(Document("d", "\n\n".join(paragraphs)), 20, words, joined=4)
+    assert [piece.text for piece in found] == ["One is.\n\nTwo is.", "Three is quite long.", "Four."]
+    assert len(pieces(Document("d", "\n\n".join(paragraphs)), 20, words)) == 1
+    assert len(pieces(Document("d", "\n\n".join(paragraphs)), 20, words, joined=0)) == 4
+
+
 def test_a_paragraph_that_is_too_large_is_cut_between_sentences() -> None:
     assert cut("One is here. Two is here. Three is here.", 6) == ["One is here. Two is here.", "Three is here."]
     assert cut("one two three four five", 2) == ["one two", "three four", "five"]

@@ -176,6 +176,55 @@ def test_passages_are_read_before_the_context_of_the_question() -> None:
     conditioning = Conditioning((Passage("One.", "d", 0, 4), Passage("Two.", "d", 5, 9)))
     assert context_of(Query("?", "Three."), conditioning) == "One.\n\nTwo.\n\nThree."
     assert context_of(Query("?"), Conditioning()) == ""
+    assert context_of(Query("?"), Conditioning(conditioning.passages, instruction="Read.")) == "Read.\n\nOne.\n\nTwo."
+
+
+def saying(lm: LM, text: str):
+    """A `process` under which every row writes `text`, a row at a time."""
+    script = [*lm.tokenizer(f" {text}", add_special_tokens=False)["input_ids"], lm.tokenizer.eos_token_id]
+    step = -1
+
+    def process(hidden_BD: torch.Tensor, logits_BV: torch.Tensor, beside: list) -> torch.Tensor:
+        nonlocal step
+        step += 1
+        return torch.full_like(logits_BV, -1e9).index_fill(1, torch.tensor([script[step]]), 0.0)
+
+    return process
+
+
+@pytest.mark.parametrize("first", ["not stated", "Not stated."])
+def test_what_abstains_is_asked_again_and_names_no_source(first):
+    lm = model("qwen2")
+    passages = (Passage("Some text.", "a document", 0, 10),)
+    other = (Passage("Another.", "another document", 0, 8),)
+    again = Conditioning(other, process=saying(lm, "blue"))
+    asked = [
+        Conditioning(passages, process=saying(lm, first), again=again),
+        Conditioning(passages, process=saying(lm, "green"), again=again),
+        Conditioning(passages, process=saying(lm, first)),
+        Conditioning(passages, process=saying(lm, first), again=Conditioning(process=saying(lm, "red"))),
+    ]
+    answers = answer(lm, [Query("Which?")] * 4, conditionings=asked)
+    assert [(a.text, a.sources) for a in answers] == [
+        ("blue", other),
+        ("green", passages),
+        (first, passages),
+        ("red", ()),
+    ]
+
+
+def test_only_what_was_read_is_a_source():
+    lm = tiny_lm(layers=1)
+    passages = tuple(Passage(f"Passage {n} says this and that.", "d", n, n + 1) for n in range(3))
+    conditioning = Conditioning(passages, instruction="Read this.")
+    query = Query("Which?", "And this of mine.")
+    counts = []
+    for length in range(20, 90, 4):
+        lm.model.config.max_position_embeddings = length
+        (one,) = answer(lm, [query], conditionings=[conditioning], max_new_tokens=2)
+        assert one.sources == passages[: len(one.sources)]
+        counts.append(len(one.sources))
+    assert counts == sorted(counts) and set(counts) == {0, 1, 2, 3}
 
 
 # --- a beginning that all prompts share -------------------------------------------------------------------------------

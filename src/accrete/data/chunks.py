@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from accrete.errors import UsageError
 from accrete.types import Document, Passage
@@ -25,8 +26,12 @@ _ABBREVIATIONS, _COUNTERS = frozenset(_TITLES.split()), frozenset(_BEFORE_NUMBER
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 
 
-def chunks(document: Document, size: int = 800, measure: Callable[[str], int] = len) -> tuple[Passage, ...]:
+def chunks(
+    document: Document, size: int = 800, measure: Callable[[str], int] = len, overlap: int = 0
+) -> tuple[Passage, ...]:
     """Passages of whole sentences, of at most `size` as `measure` counts: characters, or the tokens of a tokenizer.
+
+    With `overlap` a passage begins with so much of the one before as well (`overlapping`).
 
     A sentence longer than that is cut at words, a longer word anywhere. `measure` sees every sentence once, or twice where
     a passage begins; a passage counts as the sum of its sentences, so `measure` should be (nearly) additive.
@@ -41,7 +46,31 @@ def chunks(document: Document, size: int = 800, measure: Callable[[str], int] = 
         for word in re.finditer(r"\S+", text[start:end]):
             if not packed.add(start + word.start(), start + word.end()):
                 packed.cut(start + word.start(), start + word.end())
-    return tuple(Passage(text[start:end], document.name, start, end) for start, end in packed.spans)
+    found = tuple(Passage(text[start:end], document.name, start, end) for start, end in packed.spans)
+    return overlapping(document, found, overlap, measure) if overlap else found
+
+
+def overlapping(
+    document: Document, passages: Iterable[Passage], overlap: int, measure: Callable[[str], int] = len
+) -> tuple[Passage, ...]:
+    """The passages, each after the whole sentences before it, at most `overlap` of them as `measure` counts.
+
+    They say what "It" at its beginning stands for. A passage that begins a paragraph, or goes on within a sentence, stays.
+    """
+    text, found = document.text, []
+    spans = list(sentences(text))
+    ends = [end for _, end in spans]
+    for passage in passages:
+        begin, left = passage.start, overlap
+        for number in reversed(range(bisect.bisect_right(ends, passage.start))):
+            start, end = spans[number]
+            between = text[end:begin]
+            left -= measure(text[start:end])
+            if left < 0 or between.strip() or _BLANK.search(between):
+                break
+            begin = start
+        found.append(Passage(text[begin : passage.end], document.name, begin, passage.end))
+    return tuple(found)
 
 
 class _Packed:

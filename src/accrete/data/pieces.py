@@ -20,11 +20,13 @@ _BREAK = re.compile(r"\n[^\S\n]*\n")
 Span = tuple[int, int]
 
 
-def pieces(document: Document, size: int, measure: Callable[[str], int] = len) -> tuple[Passage, ...]:
+def pieces(
+    document: Document, size: int, measure: Callable[[str], int] = len, joined: int | None = None
+) -> tuple[Passage, ...]:
     """Passages of whole paragraphs, at most `size` as `measure` counts and MOST_SENTENCES each.
 
     A paragraph that is larger is cut between its sentences, a sentence that is larger at words. Small paragraphs share a
-    passage.
+    passage, as long as it is no larger than `joined` (`size` without it).
     """
     text = document.text
     found: list[Passage] = []
@@ -41,7 +43,7 @@ def pieces(document: Document, size: int, measure: Callable[[str], int] = len) -
 
     for paragraph in _paragraphs(text):
         costs = [measure(text[start:end]) for start, end in paragraph]
-        if used + sum(costs) > size or len(held) + len(paragraph) > MOST_SENTENCES:
+        if used + sum(costs) > (size if joined is None else joined) or len(held) + len(paragraph) > MOST_SENTENCES:
             close()
         for span, cost in zip(paragraph, costs, strict=True):
             if used + cost > size or len(held) == MOST_SENTENCES:

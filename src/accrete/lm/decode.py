@@ -6,6 +6,7 @@ Methods act inside it through a `Conditioning` per row: passages before the prom
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from transformers import DynamicCache
 
 from accrete.lm.prompts import prompt_ids
 from accrete.lm.states import entering
+from accrete.lm.tasks import NOT_STATED
+from accrete.scoring import normalise
 from accrete.types import Answer, Passage, Query
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ class Conditioning:
     """What a method puts beside one question: text to read, and a correction of the logits with what that needs.
 
     `within` is a context in which the model runs for this row (the adapter of a domain, say). Rows of one batch share it;
-    `answer` forms its batches so.
+    `answer` forms its batches so; and where the answer is "not stated", it asks once more with `again` in place of this.
     """
 
     passages: tuple[Passage, ...] = ()
@@ -43,6 +46,8 @@ class Conditioning:
     layer: int | None = None  # the block whose incoming states `process` sees (lm/states.py); one for a batch
     beside: Any = None  # what `process` is handed for this row: places to read in memory, say
     within: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    instruction: str = ""  # said before the passages
+    again: Conditioning | None = None
 
 
 NOTHING = Conditioning()
@@ -117,7 +122,10 @@ def answer(
     batch_size: int = 64,
     **options: Any,
 ) -> list[Answer]:
-    """Answer questions in batches of similar length, each after the passages of its conditioning and its own context."""
+    """Answer questions in batches of similar length, each after the passages of its conditioning and its own context.
+
+    The sources of an answer are the passages that it was given to read; one that had no room in the prompt is none.
+    """
     conditionings = conditionings or [NOTHING] * len(queries)
     prompts = [
         prompt_ids(lm, query.question, context_of(query, conditioning), reserve=max_new_tokens)
@@ -133,8 +141,19 @@ def answer(
             **options,
         )
         for i, ids in zip(rows, written, strict=True):
-            answers[i] = Answer(readable(lm, ids), len(ids), conditionings[i].passages)
+            answers[i] = Answer(readable(lm, ids), len(ids), _read(lm, queries[i], conditionings[i], prompts[i]))
+    again = {i: c.again for i, c in enumerate(conditionings) if c.again and abstains(answers[i].text)}
+    if again:
+        options |= {"conditionings": list(again.values()), "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+        answers_again = answer(lm, [queries[i] for i in again], **options)
+        for i, other in zip(again, answers_again, strict=True):
+            answers[i] = other
     return answers
+
+
+def abstains(text: str) -> bool:
+    """Whether an answer says that there is none in what was read."""
+    return normalise(text).startswith(NOT_STATED)
 
 
 def alike(
@@ -150,7 +169,18 @@ def alike(
 
 def context_of(query: Query, conditioning: Conditioning) -> str:
     """What is read before a question: the passages a method found, then what the asker gave."""
-    return "\n\n".join([passage.text for passage in conditioning.passages] + [query.context] * bool(query.context))
+    said = [conditioning.instruction, *(passage.text for passage in conditioning.passages), query.context]
+    return "\n\n".join(filter(None, said))
+
+
+def _read(lm: LM, query: Query, conditioning: Conditioning, prompt: SequenceOf[int]) -> tuple[Passage, ...]:
+    """The passages of which at least the beginning is in the prompt: it was cut at the end of its context."""
+    passages = conditioning.passages
+    if not passages:
+        return ()
+    room = len(prompt) - len(prompt_ids(lm, query.question)) - lm.count_tokens(conditioning.instruction)
+    before = itertools.accumulate((lm.count_tokens(passage.text) for passage in passages), initial=0)
+    return tuple(passage for passage, used in zip(passages, before, strict=False) if used < room)
 
 
 def text_stream(lm: LM, prompt: SequenceOf[int], max_new_tokens: int, **options: Any) -> Iterator[str]:

@@ -1,0 +1,102 @@
+"""Passages found by their words and read before the question (JitRL's MVP, METHODS 8). No weight changes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from accrete.config import Config
+from accrete.data.chunks import overlapping
+from accrete.data.pieces import pieces
+from accrete.lm.decode import NOTHING, Conditioning
+from accrete.lm.model import LM
+from accrete.lm.tasks import ANSWER
+from accrete.methods.base import Method, Progress, RandomState
+from accrete.retrieval.index import PassageIndex, Ranking
+from accrete.retrieval.words import STOP_WORDS, words
+from accrete.types import Lesson, Passage, Query, Report
+
+_WORD = re.compile(r"\w+")
+
+
+class Options(Config):
+    passages: int = Field(3, ge=1)  # read before a question, at most
+    size: int = Field(800, ge=50)  # characters of a passage; a longer paragraph is cut between its sentences,
+    overlap: int = Field(200, ge=0)  # and each part of it has so much of the one before
+    joined: int = Field(300, ge=0)  # characters up to which short paragraphs share a passage
+    ranking: Ranking = "bm25"
+    relevance: float = Field(0.55, ge=0, le=1)  # share of the question that a passage must have to be read
+    instructed: bool = False  # whether to say that the passage may be silent; then the model is asked again without it
+    bias: float = Field(0.0, ge=0)  # added to the logits of the most telling words of what is read
+    seed: int = 0
+
+
+class Retrieve(Method):
+    """An index of passages: the best few are read before the question. Learns in milliseconds, forgets nothing."""
+
+    Config = Options
+    parts = ("index", "random")
+
+    def __init__(self, lm: LM, config: Options):
+        self.lm, self.config = lm, config
+        self.index = PassageIndex(config.ranking, self._rarity)
+        self.random = RandomState(config.seed)
+        self._process = self._lift if config.bias else None  # one object, so that rows run together
+
+    def learn(self, lesson: Lesson, progress: Progress) -> Report:
+        """Cut the document into passages and index them; one without a text has its study items for passages."""
+        document = lesson.document
+        cut = pieces(document, self.config.size, joined=self.config.joined)
+        passages = overlapping(document, cut, self.config.overlap) or tuple(_items(lesson))
+        self.index.add(document.sha256, passages, document.name, lesson.dates)
+        progress(1, 0.0)
+        return Report(steps=1, details={"passages": len(passages)})
+
+    def condition(self, queries: Sequence[Query]) -> list[Conditioning]:
+        """The passages of each question; none where no passage is relevant, or the asker brings a text to read."""
+        return [NOTHING if query.context else self._conditioning(query) for query in queries]
+
+    def forget(self, document: str) -> None:
+        """Take a document (by the sha256 of its content) out of the index, exactly."""
+        self.index.remove(document)
+
+    def _conditioning(self, query: Query) -> Conditioning:
+        found = self.index.search(query.question, self.config.passages, query.as_of)
+        passages = tuple(one.passage for one in found if one.share >= self.config.relevance)
+        if not passages:
+            return NOTHING
+        instruction = ANSWER if self.config.instructed else ""
+        beside = self._telling(passages) if self._process else None
+        return Conditioning(passages, self._process, beside=beside, instruction=instruction, again=NOTHING)
+
+    def _rarity(self, word: str) -> float:
+        """How rare a word is in the model's language, by the tokens that it takes."""
+        return math.sqrt(self.lm.count_tokens(" " + word))
+
+    # --- the bias -----------------------------------------------------------------------------------------------
+
+    def _lift(self, hidden_BD: Tensor, logits_BV: Tensor, beside: list[Tensor]) -> Tensor:
+        return logits_BV + self.config.bias * torch.stack(beside)
+
+    def _telling(self, passages: Sequence[Passage]) -> Tensor:
+        """[V] of each token how telling its word is among the passages, from 0 to 1: by idf, stop words not at all."""
+        written = {word for passage in passages for word in _WORD.findall(passage.text)}
+        plain = {word: [one for one in words(word) if one not in STOP_WORDS] for word in written}
+        idf = self.index.idf({one for found in plain.values() for one in found})
+        tells_V = torch.zeros(self.lm.model.get_output_embeddings().weight.shape[0])
+        for word, found in plain.items():
+            for ids in self.lm.tokenizer([f" {word}", word], add_special_tokens=False)["input_ids"] if found else ():
+                tells_V[ids] = tells_V[ids].clamp(min=max(idf[one] for one in found))
+        return (tells_V / max(1e-9, float(tells_V.max()))).to(self.lm.device)
+
+
+def _items(lesson: Lesson) -> Iterator[Passage]:
+    """Every study item as a passage of its own. The answer is said twice: a small model finds it then (LOG.md)."""
+    for item in lesson.items:
+        said = f"Q: {item.question}\nA: {item.answer.rstrip('.')}. It is {item.answer.rstrip('.')}."
+        yield Passage(f"{item.context}\n{said}".lstrip(), lesson.document.name, 0, 0)

@@ -1,0 +1,213 @@
+"""A passage index: FTS5 finds passages by the rare words of a question, BM25 or TF-IDF ranks them. Ends at ranked passages.
+
+    question -> its words -> the rarest -> the POOL best rows by FTS5's BM25 -> ranked by all its words
+
+A common word costs a look at every passage that has it. So only the rarest words of a question choose the pool, as many as
+occur MOST_ROWS times together; the others count in the ranking alone. What this costs in recall: a passage that shares
+nothing but the commoner words of a question is not found where rarer ones are known, and a question of which even the
+rarest word is in more than MOST_ROWS passages is answered from the first POOL that have most of its words. Up to some ten
+thousand passages neither happens.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from accrete.retrieval.indexed import Indexed
+from accrete.retrieval.table import Table
+from accrete.retrieval.words import telling
+from accrete.types import Passage
+
+Ranking = Literal["bm25", "tfidf"]
+MOST_ROWS = 2_000  # that FTS5 ranks for a question: it costs a microsecond and more each
+MOST_WORDS = 64  # that are looked for: the rarest
+LONGEST = 1_000  # words of a question; of a longer text the beginning is looked at
+POOL = 64  # passages that are ranked by all words
+NAMED = 3  # in `share`, a name counts as much as so many other words as rare (LOG.md)
+K1, B = 1.2, 0.75  # of BM25, as in FTS5
+T = TypeVar("T")
+_Row = tuple[str, int, list[str]]  # document, which of its passages, its words
+
+
+@dataclass(frozen=True)
+class Found:
+    """A passage, its score in the ranking, and what share of the question's words it has, rare ones and names above all."""
+
+    passage: Passage
+    score: float
+    share: float
+
+
+class PassageIndex:
+    """Passages by document, found by their words. A part of a method: three entries of state a document.
+
+    The documents are what counts; the table is derived from them and brought to them when it is used. The same documents
+    give the same results, in whatever order they came and whatever was removed meanwhile (but see the head of this file).
+
+    With `path` the table is a file, and a million passages need not be indexed anew by every process. Several may use it in
+    turn. One that cannot be used is left alone, for a table in memory.
+    `weigh` says how rare a word is in the language at large (1 for a common one), which few passages cannot tell: for `share`.
+    """
+
+    def __init__(
+        self, ranking: Ranking = "bm25", weigh: Callable[[str], float] = lambda word: 1.0, path: Path | None = None
+    ):
+        self.ranking, self.weigh, self.path = ranking, weigh, path
+        self._documents: dict[str, Indexed] = {}
+        self._table: Table | None = None
+        self._seen: int | None = None  # the version of the table that agrees with the documents
+        self._passages = self._words = 0  # in the table
+
+    def __len__(self) -> int:
+        """How many passages."""
+        return sum(map(len, self._documents.values()))
+
+    def __contains__(self, document: str) -> bool:
+        return document in self._documents
+
+    def add(self, document: str, passages: Sequence[Passage], name: str = "", dates: Iterable[str] = ()) -> None:
+        """Take in a document under a key, the sha256 of its content, say; what had that key is replaced."""
+        new = Indexed.of(passages, name, dates)
+        self._with_table(lambda table: self._change(table, document, new))
+
+    def remove(self, document: str) -> None:
+        """Take a document out; one that is not here is no error. In a file its words may stay on disk until FTS5 merges."""
+        if document in self._documents:
+            self._with_table(lambda table: self._change(table, document, None))
+
+    def search(self, question: str, count: int = 3, as_of: str | None = None) -> list[Found]:
+        """The `count` best passages, the best first; of documents that were there `as_of` an ISO date."""
+        asked = dict(itertools.islice(telling(question).items(), LONGEST))
+        if not asked or not self._documents:
+            return []
+        weight = {word: self.weigh(word) * (NAMED if name else 1) for word, name in asked.items()}
+        return self._with_table(lambda table: self._search(table, weight, count, as_of))
+
+    def idf(self, asked: Iterable[str]) -> dict[str, float]:
+        """How much each word tells, from 0 up: the logarithm of how seldom a passage has it."""
+        every = list(asked)
+        return self._with_table(lambda table: self._idf(every, table.frequencies(every)))
+
+    # --- searching ----------------------------------------------------------------------------------------------
+
+    def _search(self, table: Table, weight: Mapping[str, float], count: int, as_of: str | None) -> list[Found]:
+        held = table.frequencies(weight)
+        idf = self._idf(weight, held)
+        whole = sum(idf[word] * weight[word] for word in weight)
+        found = []
+        for key, number, said in self._pool(table, held, as_of):
+            score = self._bm25(said, idf) if self.ranking == "bm25" else self._cosine(table, said, idf)
+            share = sum(idf[word] * weight[word] for word in weight if word in said) / whole
+            found.append((-score, key, number, share))
+        best = sorted(found)[:count]
+        return [Found(self._documents[key].passage(number), -score, share) for score, key, number, share in best]
+
+    def _pool(self, table: Table, held: Mapping[str, int], as_of: str | None) -> list[_Row]:
+        """The best by the rarest words, and those that are as good as the last of them."""
+        rarest = sorted(held, key=lambda word: (held[word], word))[:MOST_WORDS]
+        if not rarest:
+            return []
+        if held[rarest[0]] > MOST_ROWS:
+            return self._unranked(table, rarest, as_of)
+        rows = itertools.accumulate(held[word] for word in rarest)
+        chosen = [word for word, so_far in zip(rarest, rows, strict=True) if so_far <= MOST_ROWS]
+        pool: list[_Row] = []
+        last = 0.0
+        for key, number, said, rank in table.any_of(chosen):
+            if len(pool) >= POOL and rank != last:
+                break
+            if self._documents[key].counts_at(as_of):
+                pool.append((key, number, said))
+                last = rank
+        return pool
+
+    def _unranked(self, table: Table, rarest: Sequence[str], as_of: str | None) -> list[_Row]:
+        """The first that have the three rarest of these words, or two, or one: they are too many to rank them all."""
+        pool: dict[tuple[str, int], _Row] = {}
+        for size in (3, 2, 1):
+            if len(pool) < POOL:
+                found = table.all_of(rarest[:size], POOL)
+                pool |= {row[:2]: row for row in found if self._documents[row[0]].counts_at(as_of)}
+        return list(pool.values())
+
+    def _idf(self, asked: Iterable[str], held: Mapping[str, int]) -> dict[str, float]:
+        return {word: math.log(1 + self._passages / max(1, held.get(word, 0))) for word in asked}
+
+    def _bm25(self, said: list[str], idf: Mapping[str, float]) -> float:
+        """Okapi BM25 over all words of the question."""
+        length = K1 * (1 - B + B * len(said) * self._passages / max(1, self._words))
+        counts = ((said.count(word), rarity) for word, rarity in idf.items())
+        return sum(rarity * times * (K1 + 1) / (times + length) for times, rarity in counts)
+
+    def _cosine(self, table: Table, said: list[str], idf: Mapping[str, float]) -> float:
+        """Between question and passage as vectors of word counts times idf."""
+        times = Counter(said)
+        rarity = self._idf(times, table.frequencies(times))
+        across = sum(idf[word] ** 2 * times[word] for word in idf if word in times)
+        return across / math.hypot(*idf.values()) / math.hypot(*(times[word] * rarity[word] for word in times))
+
+    # --- the table ----------------------------------------------------------------------------------------------
+
+    def _with_table(self, use: Callable[[Table], T]) -> T:
+        """Use the table, brought to the documents, in one transaction."""
+        try:
+            self._table = self._table or Table(self.path)
+            with self._table as table:
+                seen, self._seen = self._seen, None  # whatever cuts this off
+                if seen is None or seen != table.version():
+                    self._sync(table)
+                result = use(table)
+                version = table.version()
+            self._seen = version
+        except sqlite3.DatabaseError:
+            if self.path is None:
+                raise
+            self.path = self._table = None
+            return self._with_table(use)
+        return result
+
+    def _sync(self, table: Table) -> None:
+        """Add what is missing in the table, delete what is there no longer."""
+        there = table.digests()
+        new = {key: document for key, document in self._documents.items() if there.get(key) != document.digest}
+        table.delete(key for key in there if key in new or key not in self._documents)
+        table.insert(new)
+        self._passages, self._words = table.totals()
+
+    def _change(self, table: Table, key: str, document: Indexed | None) -> None:
+        """Put a document there, or take it away; in documents and table."""
+        self._documents.pop(key, None)
+        table.delete([key])
+        if document is not None:
+            self._documents[key] = document
+            table.insert({key: document})
+        self._passages, self._words = table.totals()
+
+    # --- state --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of every document its text (uint8), its spans (int32), its name and dates; an unchanged one is stored once."""
+        state: dict[str, Any] = {}
+        for key, document in self._documents.items():
+            about = {"name": document.name, "dates": list(document.dates)}
+            state |= {f"{key}/text": document.text, f"{key}/spans": document.spans, f"{key}/about": about}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Hold exactly these documents; the table follows when it is next used. Raises ValueError for what is no state."""
+        documents: dict[str, Indexed] = {}
+        for key in dict.fromkeys(name.rpartition("/")[0] for name in state):
+            about, text, spans = (state[f"{key}/{name}"] for name in ("about", "text", "spans"))
+            found, known = (
+                Indexed(str(about["name"]), tuple(map(str, about["dates"])), text, spans),
+                self._documents.get(key),
+            )
+            documents[key] = known if known is not None and known.same(found) else found
+        self._documents, self._seen = documents, None
