@@ -2,11 +2,11 @@
 
     python benchmarks/learn_throughput.py [--model embedded|DIRECTORY|SHAPE] [--method NAME] [--set key=value] [--json]
 
-Every method learns a fixed lesson through `method.learn`, with all its own losses, replay and looking for the end. The rows
-of each of its steps are noted, and a plain loop (torch and transformers; peft for LoRA) makes the same updates from the same
-weights: next token on the same rows, KL to the base on the same general rows. Both in one process, in turns; the figure
-that counts is the ratio of their seconds, and the difference of their last losses shows that they did the same. Peak memory
-is taken in a process for each. A SHAPE is a real model's shape with random weights: nothing is fetched.
+Every method that trains weights learns a fixed lesson through `method.learn`, with all its own losses, replay and looking
+for the end. The rows of each of its steps are noted, and a plain loop (torch and transformers; peft for LoRA) makes the same
+updates from the same weights: next token on the same rows, KL to the base on the same general rows. Both in one process, in
+turns; the figure that counts is the ratio of their seconds, and the difference of their last losses shows that they did the
+same. Peak memory is taken in a process for each. A SHAPE is a real model's shape with random weights: nothing is fetched.
 
 Model operations a token: a full update 6 N, a LoRA update 4 N + 6 n (no gradients of frozen weights), a pass of the base for
 the KL term 2 N; N counts the weights of the linear layers with the head, n those of the adapters. Attention's own products
@@ -347,7 +347,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="embedded", help=f"embedded, a directory, or {', '.join(SHAPES)}")
-    parser.add_argument("--method", choices=base.names(), action="append", help="repeatable; all of them without it")
+    parser.add_argument("--method", choices=base.names(), action="append", help="repeatable; else all with a plain loop")
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="an option of the methods")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device", default="auto")
@@ -368,7 +368,7 @@ def main() -> None:
     if options.alone:
         print(json.dumps(alone(*options.alone, options)))
         return
-    for name in options.method or base.names():
+    for name in options.method or sorted(PLAIN):
         found = compare(name, options)
         gc.collect()  # the models of this method make room for those of the next
         torch.cuda.empty_cache()
