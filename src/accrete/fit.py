@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -14,6 +15,12 @@ from accrete.lm.batch import Batch
 from accrete.lm.model import LM
 from accrete.lm.prefix_cache import PrefixCache
 from accrete.types import Report
+
+# Multiplying in bfloat16 on a CPU, torch keeps about 16 MB of prepared kernels for every shape of batch, 1024 kernels in each
+# of two caches: lessons of ever new shapes would grow the process by more than 1 GB. A step needs some 40, alike in all
+# blocks. The numbers are read at the first such product, so this must come before it; kernels made again are the same.
+for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_cache, "128")
 
 Loss = Callable[[LM, Batch, Tensor], Tensor]
 """(lm, batch, logits_BTV) -> a scalar in nats."""
