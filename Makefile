@@ -26,10 +26,10 @@ demo: setup  ## teach the embedded model a document it cannot know, offline
 	@$(BIN)/accrete demo --offline
 
 test: setup lint  ## lint and the fast tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 test-slow: setup  ## the tests that take minutes
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -n auto -m slow
 
 lint: setup  ## ruff and mypy
 	@$(BIN)/ruff check .
