@@ -347,7 +347,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="embedded", help=f"embedded, a directory, or {', '.join(SHAPES)}")
-    parser.add_argument("--method", choices=base.names(), action="append", help="repeatable; else all with a plain loop")
+    parser.add_argument(
+        "--method", choices=base.names(), action="append", help="repeatable; else all with a plain loop"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="an option of the methods")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device", default="auto")

@@ -200,7 +200,7 @@ def test_listed_dates_are_those_of_the_sentence(documents: list[Made]) -> None:
             without = re.sub(re.escape(fact.value), "", said, flags=re.IGNORECASE)
             dates = re.findall(rf"\b{DATE}\b", re.sub(re.escape(fact.subject), "", without))
             assert [date for date in (line.valid_from, line.valid_until) if date] == dates
-            until = re.search(r"\b(until|before|up to)\b", without, re.IGNORECASE)
+            until = re.search(rf"\b(until|before|up to {DATE})\b", without, re.IGNORECASE)
             shapes[bool(line.valid_from), bool(line.valid_until)] += 1
             if bool(line.valid_from) != bool(line.valid_until):
                 assert bool(until) is bool(line.valid_until), said

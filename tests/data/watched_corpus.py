@@ -20,10 +20,8 @@ TURN = re.compile(r"<\|im_start\|>user\n (.*?)<\|im_end\|>\n<\|im_start\|>assist
 FRAMES = tables._table("frames")
 DATE = rf"((?:(?:{'|'.join(tables._MONTHS)}) )?\d{{4}})"
 ASKED_AS_OF = [
-    rf"As of {DATE}, (.*)",
-    rf"As things stood in {DATE}, (.*)",
-    rf"In {DATE}, (.*)\?",
-    rf"()(.*) in {DATE}\?",
+    re.escape(frame).replace(r"\{t\}", DATE).replace(r"\{question\}", "(.*)").replace(r"\{past_question\}", "(.*)")
+    for frame in FRAMES["as_of"]
 ]
 KEYS = ("statements", "questions", "past", "perfect", "past_questions")
 MAKERS = {"reading": 60, "reading_dated": 60, "closed_book": 30, "questions": 20, "facts": 30, "facts_dated": 30,

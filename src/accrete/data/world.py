@@ -321,5 +321,5 @@ def _lower(pronoun: tuple[str, str] | None) -> tuple[str, str] | None:
 
 
 def _uncapitalised(asked: str, fact: Fact) -> str:
-    """A sentence to stand after a comma: its first word keeps its capital only when it is the subject's name."""
-    return asked if asked.startswith(fact.subject) else asked[0].lower() + asked[1:]
+    """A sentence to stand after a comma: its first word keeps its capital only when it is the subject's name or "I"."""
+    return asked if asked.startswith((fact.subject, "I ")) else asked[0].lower() + asked[1:]
