@@ -53,7 +53,7 @@ class PlainLora:
         )
         self.model = get_peft_model(lm.model, config)  # in place: the reader's model has the adapter
 
-    def learn(self, document: Document) -> Any:
+    def learn(self, document: Document, dates: Sequence[str] = ()) -> Any:
         started = time.monotonic()
         steps, tokens = train(self.model, self._rows(document), self.recipe, self.lm.pad, self.lm.mixed)
         learning = time.monotonic() - started

@@ -10,7 +10,9 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # `make test` has a process on every core; torch need not have them as well
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # `make test` has a process on every core; torch need not have them as well
 
 import pytest
 import torch

@@ -84,7 +84,7 @@ def live(model, home, first, config, method, seed):
     draw = random.Random(seed)
     learner = Learner(model, method=method, home=home, config=config, max_forgetting=1.0)
     for number in range(first, first + 1000):
-        depth, luck = len(learner._active()), draw.random()
+        depth, luck = len(learner.history.active()), draw.random()
         if depth and luck < 0.1 * depth:
             print("did", "undo", learner.undo().id, flush=True)
         elif luck > 0.8:
@@ -241,7 +241,9 @@ class Chronicle:
         assert learned <= new and undone <= newly_undone
         assert len(new - learned) + len(newly_undone - undone) <= 1, "more was done than the one thing in hand"
         self.commits = commits
-        self._check_checkpoints({self.birth} | {commit.digest_after for commit in commits.values()}, learner.base)
+        self._check_checkpoints(
+            {self.birth} | {commit.digest_after for commit in commits.values()}, learner.history.base
+        )
         return learner
 
     def _check_checkpoints(self, committed, base):

@@ -16,7 +16,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {path: ".".join(("accrete", *path.relative_to(ROOT).with_suffix("").parts)) for path in FILES}
 
 FLOORS = (
-    ("types", "errors", "config", "scoring", "files", "settings"),
+    ("types", "errors", "config", "scoring", "files", "dates", "settings"),
     ("lm",),
     ("adapters", "gates", "losses", "optim", "data", "dreams", "facts", "retrieval", "fit"),
     ("methods", "recipe"),

@@ -9,7 +9,6 @@ One lesson is one transaction:
 from __future__ import annotations
 
 import contextlib
-import copy
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from accrete.data.documents import read_document
 from accrete.data.pieces import pieces, sentence_texts
 from accrete.data.quality import LeftOut, told
 from accrete.data.study import study_sequences
+from accrete.dates import asked_as_of, check_date
 from accrete.dreams.study import Studied, Study
 from accrete.errors import DocumentError, HistoryError, UsageError
 from accrete.files import check_plain_name
@@ -31,7 +31,8 @@ from accrete.methods import DEFAULT as DEFAULT_METHOD
 from accrete.methods import base as method_base
 from accrete.reader import Reader
 from accrete.store import checkpoint, guard, indicators
-from accrete.store.home import check_home, check_room, default_home, writing
+from accrete.store.history import History
+from accrete.store.home import check_home, check_room, default_home
 from accrete.store.journal import Commit, Journal, now
 from accrete.store.sentinels import provide_sentinels, read_sentinels
 from accrete.types import Answer, Document, Lesson, Probe, Query
@@ -79,14 +80,11 @@ class Learner:
             raise UsageError(f"This model already has a learner ({self.lm.taught_by}); load another copy of it.")
         self.study = Study(self.lm, study, teacher, offline=offline)
         self.lm.taught_by = method
-        self.method_name, self.base = method, self.lm.digest
-        self.journal, self.progress, self.max_forgetting = Journal(self.home), progress, max_forgetting
+        self.method_name, self.progress, self.max_forgetting = method, progress, max_forgetting
         self.method = kind(self.lm, self.config)
         self.reader = Reader(self.lm, self.method)
         read_sentinels(self.lm, self.home)
-        self._birth = copy.deepcopy(method_base.state_of(self.method))  # its tensors are the live ones
-        self._head: str | None = None
-        self._go_to(self._active())
+        self.history = History(Journal(self.home), self.lm, method, self.method, self.config.model_dump())
 
     # --- learning -----------------------------------------------------------------------------------------------
 
@@ -97,36 +95,32 @@ class Learner:
         probes: Sequence[Probe] = (),
         domain: str = "default",
         importance: float = 1.0,
+        dates: Sequence[str] = (),
         left_out: Sequence[LeftOut] = (),
     ) -> Commit:
         """Learn one document and commit it; a document learned before changes nothing and returns its commit.
 
         `probes` measure before and after and are never shown to the method; `domain` is what the document belongs to,
-        for methods that keep domains apart. Raises DocumentError when the document cannot be read or holds too little to
+        for methods that keep domains apart; `dates` (ISO) are those of its content, from the first of which it counts for
+        methods that can be asked "as of" a date. Raises DocumentError when the document cannot be read or holds too little to
         learn, LessonError when the lesson did harm, and ForgettingError when it cost more of what was known than
         `max_forgetting`; whatever is raised, the state is the last commit's.
         """
         check_plain_name(domain, "domain")
         if not 0.001 <= importance <= 1_000:
             raise UsageError("The importance of a lesson is a number from 0.001 to 1000; 1 is normal.")
+        dates = tuple(sorted(map(check_date, dates)))
         document = document if isinstance(document, Document) else read_document(document)
-        with writing(self.home):
-            active = self._active()
-            self._go_to(active)
+        with self.history.change() as active:
             if commit := indicators.earlier(active, document.sha256, None if self.reader.domains is None else domain):
                 grade = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
                 asked = {"probes_before": grade, "probes_after": grade, "probes": len(probes)}
                 return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
             passages = chunks(document, CHUNK_TOKENS, self.lm.count_tokens)
             notes: dict[str, Any] = {"left_out": told(left_out)} if left_out else {}
-            try:
-                made = self._studied(document)
-                lesson = Lesson(document, passages, made.items, made.restatements, domain=domain, importance=importance)
-                return self._learn(lesson, probes, active, notes | {"study": made.figures()})
-            except BaseException:
-                self._head = "unknown"
-                self._go_to(active)
-                raise
+            made = self._studied(document)
+            lesson = Lesson(document, passages, made.items, made.restatements, (), dates, domain, importance)
+            return self._learn(lesson, probes, active, notes | {"study": made.figures()})
 
     def learn_from_text(self, text: str, *, domain: str = "default", importance: float = 1.0, name: str = "") -> Commit:
         """Learn a text that is no file."""
@@ -173,45 +167,31 @@ class Learner:
             **notes,
         }
         metrics["seconds"] = round(clock.monotonic() - started, 3)
-        commit = self._described(lesson.document.name, lesson.document.sha256, domain, digest_before, metrics, active)
+        name, sha256 = lesson.document.name, lesson.document.sha256
+        commit = self.history.described(name, sha256, domain, digest_before, metrics, active)
         if error := guard.harm(commit.document, metrics, self.max_forgetting):
-            refused = replace(commit, metrics=metrics | {"refused": str(error)})
-            self.journal.refuse(self.base, self.lm.name, self.method_name, refused)
+            self.history.refuse(replace(commit, metrics=metrics | {"refused": str(error)}))
             raise error
         self.progress("saving", report.steps, 0.0)
-        return self._commit(commit)
-
-    def _described(
-        self, name: str, sha256: str, domain: str, digest_before: str, metrics: dict[str, Any], active: Sequence[Commit]
-    ) -> Commit:
-        """The present state as a commit that is not written yet."""
-        return Commit(
-            id="",
-            parent=active[-1].id if active else None,
-            number=len(active) + 1,
-            time=now(),
-            document=name,
-            sha256=sha256,
-            domain=domain,
-            digest_before=digest_before,
-            digest_after=self.digest,
-            config=self.config.model_dump(),
-            metrics=metrics,
-        )
-
-    def _commit(self, commit: Commit) -> Commit:
-        state = method_base.state_of(self.method)
-        commit = self.journal.append(self.base, self.lm.name, self.method_name, commit, state)
-        self._head = commit.id
-        return commit
+        return self.history.commit(commit)
 
     # --- asking (reader.py) -------------------------------------------------------------------------------------
 
     def ask(
-        self, question: str, *, context: str = "", domain: str | None = None, max_new_tokens: int = ANSWER_TOKENS
+        self,
+        question: str,
+        *,
+        context: str = "",
+        domain: str | None = None,
+        as_of: str | None = None,
+        max_new_tokens: int = ANSWER_TOKENS,
     ) -> Answer:
-        """Answer one question, with `context` as text to read first, from `domain` or from where the method finds it."""
-        return self.answer([Query(question, context, domain=domain)], max_new_tokens=max_new_tokens)[0]
+        """Answer one question, with `context` as text to read first, from `domain` or from where the method finds it.
+
+        `as_of` is an ISO date: it is put into the question, and methods that look things up leave out what is of later ones.
+        """
+        asked = asked_as_of(question, check_date(as_of)) if as_of else question
+        return self.answer([Query(asked, context, as_of, domain)], max_new_tokens=max_new_tokens)[0]
 
     def answer(self, queries: Sequence[Query], *, max_new_tokens: int = ANSWER_TOKENS) -> list[Answer]:
         """Answer many questions in batches, greedily. UsageError for a domain that was never taught."""
@@ -245,14 +225,14 @@ class Learner:
     def as_base(self) -> Iterator[Reader]:
         """Within it the model is as it was before any lesson; after it, as the last commit left it."""
         try:
-            self._go_to([])
+            self.history.go_to([])
             yield self.reader
         finally:
-            self._go_to(self._active())
+            self.history.go_to(self.history.active())
 
     def domains(self) -> list[dict[str, Any]]:
         """What was taught, by domain: lessons, the last document, what was kept with it, and the size of its adapter."""
-        return indicators.by_domain(self._active(), self.reader.domains or {})
+        return indicators.by_domain(self.history.active(), self.reader.domains or {})
 
     def _provide_sentinels(self) -> None:
         """A model that brings no sentinels makes its own, as the base that it is before any lesson."""
@@ -260,43 +240,52 @@ class Learner:
             with self.as_base():
                 provide_sentinels(self.lm, self.home, lambda done: self.progress("asking the base model", done, 0.0))
 
+    # --- forgetting on purpose ----------------------------------------------------------------------------------
+
+    def forget(self, document: str | Path | Document, *, probes: Sequence[Probe] = ()) -> Commit:
+        """Take one document out of what was learned, as a commit that can be undone.
+
+        Named by a Document, by the path of its file, or by its name or the beginning of its commit's id as in the log.
+        UsageError for a method that has it in its weights among all others; HistoryError when it is not there.
+        """
+        take_out = getattr(self.method, "forget", None)
+        if take_out is None:
+            raise UsageError(f"{self.method_name} cannot take one document out; undo takes back the last lesson.")
+        if not isinstance(document, Document) and Path(document).is_file():
+            document = read_document(document)
+        told = document.sha256 if isinstance(document, Document) else str(document)
+        found = indicators.named(self.history.active(), told)
+        return self._take_up(
+            f"without {found.document}",
+            f"without {found.sha256}",
+            found.domain,
+            lambda: take_out(found.sha256),
+            lambda known: [list(held) for held in known if held.sha256 != found.sha256],
+            probes,
+        )
+
     # --- history ------------------------------------------------------------------------------------------------
 
     @property
     def digest(self) -> str:
         """sha256 over everything the method holds."""
-        return method_base.digest(self.method)
+        return self.history.digest
 
     def log(self) -> list[Commit]:
         """Every lesson of this model and method, oldest first, the undone ones included."""
-        return self.journal.commits(self.base, self.method_name)
+        return self.history.commits()
 
     def show(self, reference: str) -> Commit:
         """One lesson by the beginning of its id."""
-        return self.journal.find(self.base, self.method_name, reference)
+        return self.history.find(reference)
 
     def undo(self) -> Commit:
         """Take the last lesson back, bit for bit; returns the commit undone. HistoryError when there is none."""
-        with writing(self.home):
-            active = self._active()
-            if not active:
-                raise HistoryError(f"There is nothing to undo: {self.method_name} taught {self.lm.name} nothing here.")
-            try:
-                self._go_to(active[:-1])
-                if self.digest != active[-1].digest_before:
-                    raise HistoryError(
-                        f"The state before {active[-1].id} cannot be rebuilt exactly; nothing was changed."
-                    )
-                self.journal.undo(active[-1], now())
-            except BaseException:
-                self._head = "unknown"
-                self._go_to(self._active())
-                raise
-            return active[-1]
+        return self.history.undo()
 
     def status(self) -> dict[str, Any]:
         """Layers and parameters of the model, the state of the method, and where it lives."""
-        active = self._active()
+        active = self.history.active()
         parts = {name: len(state) for name, state in method_base.state_of(self.method).items()}
         return self.lm.facts() | {
             "method": {"name": self.method_name, "config": self.config.model_dump(), "parts": parts},
@@ -304,16 +293,16 @@ class Learner:
             "head": active[-1].id if active else None,
             "digest": self.digest,
             "home": str(self.home),
-            "bytes": self.journal.size(),
+            "bytes": self.history.journal.size(),
         }
 
     # --- checkpoints --------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write what was learned to a directory of its own: the trainable state, not the base model."""
-        active = self._active()
+        active = self.history.active()
         about = {
-            "base": self.base,
+            "base": self.history.base,
             "model": self.lm.name,
             "method": self.method_name,
             "config": self.config.model_dump(),
@@ -331,7 +320,7 @@ class Learner:
         Raises HistoryError when the checkpoint is damaged or of another model or method.
         """
         path = Path(path)
-        state, manifest = checkpoint.load_checkpoint(path, base=self.base, method=self.method_name)
+        state, manifest = checkpoint.load_checkpoint(path, base=self.history.base, method=self.method_name)
         sha256 = f"checkpoint {manifest['digest']}"
 
         def change() -> None:
@@ -366,34 +355,17 @@ class Learner:
         domain: str | None,
         change: Callable[[], None],
         holds: Callable[[Iterable[indicators.Held]], list[list[str]]],
+        probes: Sequence[Probe] = (),
     ) -> Commit:
-        """Commit a state that comes from elsewhere; `holds` says what it was taught, given what was known before."""
-        with writing(self.home):
-            active = self._active()
-            self._go_to(active)
+        """Commit a state that is no lesson's; `holds` says what it was taught, given what was known before."""
+        with self.history.change() as active:
             self._provide_sentinels()
             before = self.digest
-            metrics: dict[str, Any] = {"kept_before": self.kept(domain)}
-            try:
-                change()
-                if active and self.digest == before:
-                    return replace(active[-1], already=True)
-                metrics |= {"kept_after": self.kept(domain), "holds": holds(indicators.held(active))}
-                return self._commit(self._described(name, sha256, domain or "default", before, metrics, active))
-            except BaseException:
-                self._head = "unknown"
-                self._go_to(active)
-                raise
-
-    # --- the state in memory ------------------------------------------------------------------------------------
-
-    def _active(self) -> list[Commit]:
-        return self.journal.active(self.base, self.method_name)
-
-    def _go_to(self, active: Sequence[Commit]) -> None:
-        """Make the state in memory that of the last of `active`, unless it is already; another process may have moved it."""
-        head = active[-1].id if active else None
-        if head != self._head:
-            self._head = "unknown"  # whatever cuts this off
-            method_base.restore(self.method, self.journal.state(active[-1]) if active else self._birth)
-            self._head = head
+            metrics: dict[str, Any] = {"kept_before": self.kept(domain), "probes_before": self.grade(probes)}
+            change()
+            if active and self.digest == before:
+                return replace(active[-1], already=True)
+            metrics |= {"kept_after": self.kept(domain), "probes_after": self.grade(probes), "probes": len(probes)}
+            metrics["holds"] = holds(indicators.held(active))
+            named = self.history.described(name, sha256, domain or "default", before, metrics, active)
+            return self.history.commit(named)

@@ -17,7 +17,8 @@ from watched_corpus import ASKED_AS_OF, DATE, FRAMES, MAKERS, TURN, Made, of, re
 
 from accrete.data import world as tables
 from accrete.data.corpus import WEIGHTS, WorldCorpus, as_listed, moment_within, restated, say_history
-from accrete.data.world import Entity, World, kinds, relations, sentence, spoken
+from accrete.data.world import Entity, World, kinds, relations, sentence
+from accrete.dates import MONTHS, spoken
 from accrete.lm.tasks import (
     ANSWER,
     LIST_FACTS,
@@ -73,7 +74,7 @@ def held(intervals: list[Fact], date: str) -> set[str]:
 
     def key(said: str) -> str:
         month, _, year = said.rpartition(" ")
-        return f"{year}-{tables._MONTHS.index(month) + 1:02}" if month else f"{year}-00"
+        return f"{year}-{MONTHS.index(month) + 1:02}" if month else f"{year}-00"
 
     def iso(said: str) -> str:
         return said if "-" in said else f"{said}-00"

@@ -13,8 +13,8 @@ from accrete.data.world import (
     enumerated,
     relations,
     sentence,
-    spoken,
 )
+from accrete.dates import spoken
 from accrete.types import Fact
 
 FORMS = {"since": ("2010", None), "until": (None, "2015-03"), "between": ("2010", "2015"), "moment": ("2010-11", None)}

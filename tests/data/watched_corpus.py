@@ -11,14 +11,13 @@ from typing import Any
 from accrete.data import world as tables
 from accrete.data.corpus import WorldCorpus
 from accrete.data.world import Entity, relations
-from accrete.lm.tasks import (
-    ANSWER,
-)
+from accrete.dates import MONTHS
+from accrete.lm.tasks import ANSWER
 from accrete.types import Fact
 
 TURN = re.compile(r"<\|im_start\|>user\n (.*?)<\|im_end\|>\n<\|im_start\|>assistant\n (.*?)<\|im_end\|>\n", re.DOTALL)
 FRAMES = tables._table("frames")
-DATE = rf"((?:(?:{'|'.join(tables._MONTHS)}) )?\d{{4}})"
+DATE = rf"((?:(?:{'|'.join(MONTHS)}) )?\d{{4}})"
 ASKED_AS_OF = [
     re.escape(frame).replace(r"\{t\}", DATE).replace(r"\{question\}", "(.*)").replace(r"\{past_question\}", "(.*)")
     for frame in FRAMES["as_of"]

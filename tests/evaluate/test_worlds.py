@@ -5,7 +5,8 @@ import re
 import pytest
 
 from accrete.data.corpus import WorldCorpus
-from accrete.data.world import relations, spoken
+from accrete.data.world import relations
+from accrete.dates import spoken
 from accrete.evaluate import worlds
 from accrete.lm.tasks import NOT_STATED
 

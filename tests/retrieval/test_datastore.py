@@ -1,6 +1,5 @@
 """The datastore finds what a search through everything finds, and forgets exactly what it is told to."""
 
-import pytest
 import torch
 from torch.nn import functional
 
@@ -104,5 +103,28 @@ def test_its_state_is_the_documents_own_tensors():
 
 
 def test_an_empty_one_has_no_neighbours():
-    with pytest.raises(IndexError):
-        Datastore().around(questions()[0], 3)
+    assert Datastore().around(questions()[0], 3) == []
+
+
+def test_what_is_of_a_later_date_is_not_looked_at():
+    made, cues = store(1), questions()[0]
+    made.add("old", entries(2), ["2019-06", "2018"])
+    made.add("new", entries(3), ["2020"])
+    for as_of, seeds in (
+        ("2017", (1,)),
+        ("2018", (1, 2)),
+        ("2019-12-31", (1, 2)),
+        ("2020-01", (1, 2, 3)),
+        (None, (1, 2, 3)),
+    ):
+        near = made.around(cues, 1_000, as_of)
+        assert [len(one.values_M) for one in near] == [sum(len(entries(seed).values_N) for seed in seeds)] * len(cues)
+        for one in near:
+            assert sorted(one.values_M.tolist()) == sorted(v for seed in seeds for v in entries(seed).values_N.tolist())
+    other = Datastore()
+    other.load_state_dict(made.state_dict())
+    assert [len(one.values_M) for one in other.around(cues, 1_000, "2018")] == [
+        len(one.values_M) for one in made.around(cues, 1_000, "2018")
+    ]
+    made.remove("document 1")
+    assert made.around(cues, 3, "2017") == [] and len(made.around(cues, 3, "2018")) == len(cues)

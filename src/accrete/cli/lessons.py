@@ -36,6 +36,9 @@ def learn(
         Path | None, typer.Option(help="Questions asked before and after, never taught (.jsonl).")
     ] = None,
     domain: Annotated[str | None, typer.Option(help="What it belongs to; some methods keep domains apart.")] = None,
+    date: Annotated[
+        str | None, typer.Option(help="Of its content, as in 2024-05: from then on it counts for `ask --as-of`.")
+    ] = None,
     importance: Annotated[float, typer.Option(help="How much it matters, 1 being normal; it weighs in replay.")] = 1.0,
     max_forgetting: Annotated[
         float | None, typer.Option(help="Share of the guard questions a lesson may cost; more is refused [0.05].")
@@ -84,7 +87,12 @@ def learn(
         try:
             document, left_out = desk.read(path)
             commit = learner.learn(
-                document, probes=asked, domain=settings.domain, importance=importance, left_out=left_out
+                document,
+                probes=asked,
+                domain=settings.domain,
+                importance=importance,
+                dates=[date] if date else [],
+                left_out=left_out,
             )
         except (DocumentError, LessonError) as error:
             if len(queue) == 1:
@@ -155,6 +163,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
     context: Annotated[Path | None, typer.Option(help="A text to read before answering.")] = None,
     domain: Annotated[str | None, typer.Option(help="The domain to read from; see `accrete domains`.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="A date that the question is about, as in 2024-05.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="How long the answer may be.", min=1)] = 64,
 ) -> None:
     """Ask the model as it is now; with --context it reads a text first."""
@@ -164,8 +173,8 @@ def ask(
         raise DocumentError("The question is empty.")
     passage = read_document(context).text if context else ""
     learner = session.learner()
-    answer = learner.ask(question, context=passage, domain=domain, max_new_tokens=max_new_tokens)
-    status = learner.journal.active(learner.base, learner.method_name)
+    answer = learner.ask(question, context=passage, domain=domain, as_of=as_of, max_new_tokens=max_new_tokens)
+    status = learner.history.active()
     result = {
         "question": question,
         "answer": answer.text,
@@ -174,7 +183,15 @@ def ask(
         "commit": status[-1].id if status else None,
         "lessons": len(status),
     }
-    session.print(result, lambda console: console.print(answer.text, markup=False))
+
+    def human(console: "Console") -> None:
+        console.print(answer.text, markup=False)
+        for p in answer.sources:
+            console.print(f"   read: {p.document}, characters {p.start} to {p.end}", markup=False, style="dim")
+        if not answer.sources and getattr(learner.method, "reads", False):
+            console.print("   read: nothing that was learned fits", style="dim")
+
+    session.print(result, human)
 
 
 @verb
@@ -215,6 +232,23 @@ def show(
         console.print(table)
 
     session.print(result, human)
+
+
+@verb
+def forget(
+    session: Session,
+    document: Annotated[str, typer.Argument(help="Its file, its name in the log, or its commit.", show_default=False)],
+    probes: Annotated[Path | None, typer.Option(help="Questions asked before and after (.jsonl).")] = None,
+) -> None:
+    """Take one document out of what was learned, for methods that can; this is a commit, and undo takes it back."""
+    from accrete.data.documents import read_probes
+
+    asked = read_probes(probes) if probes else ()
+    commit = session.learner().forget(document, probes=asked)
+    changes = [f"{name} {_change(commit.metrics.get(f'{name}_before'), commit.metrics.get(f'{name}_after'))}"
+               for name in ("kept", "probes") if commit.metrics.get(f"{name}_after") is not None]  # fmt: skip
+    said = f"{commit.document}: {commit.id}" + (f" ({', '.join(changes)})" if changes else "")
+    session.print(lesson_json(commit), lambda console: console.print(said, markup=False))
 
 
 @verb

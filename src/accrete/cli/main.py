@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback(invoke_without_command=True)(common)
-for command in (lessons.learn, lessons.ask, chat.chat, lessons.log, lessons.show, lessons.undo,
+for command in (lessons.learn, lessons.ask, chat.chat, lessons.log, lessons.show, lessons.undo, lessons.forget,
                 checkpoints.save, checkpoints.load, checkpoints.checkpoints, checkpoints.export,
                 overview.status, overview.domains, overview.forgetting, overview.methods, overview.doctor,
                 compare.evaluate, compare.compare, benchmark.benchmark, streams.streams, streams.stream,

@@ -9,7 +9,8 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from accrete.data.world import Entity, World, kinds, relations, sentence, spoken
+from accrete.data.world import Entity, World, kinds, relations, sentence
+from accrete.dates import spoken
 from accrete.lm.tasks import (
     LIST_FACTS,
     NOT_STATED,

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from accrete.data.names import Names
+from accrete.dates import MONTHS, spoken
 from accrete.types import Document, Example, Fact, Probe
 
 STUDY, PROBE, HELD_OUT = (
@@ -25,8 +26,6 @@ STUDY, PROBE, HELD_OUT = (
     -1,
 )  # which question phrasings are taught in lessons, asked, and never seen by anyone
 _KEPT_BACK = 2  # of the statements and questions of every relation; of all other lists it is one
-_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-           "November", "December")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,9 @@ class World:
             case ["year"]:
                 return str(number(1400, 2024))
             case ["month"]:
-                return f"{pick(_MONTHS)} {number(1700, 2024)}"
+                return f"{pick(MONTHS)} {number(1700, 2024)}"
             case ["date"]:
-                return f"{number(1, 28)} {pick(_MONTHS)} {number(1700, 2024)}"
+                return f"{number(1, 28)} {pick(MONTHS)} {number(1700, 2024)}"
             case ["number", low, high, *unit]:
                 drawn = number(int(low), int(high))
                 return (
@@ -290,13 +289,6 @@ class World:
         facts = [fact for entity in entities for fact in entity.facts]
         text = "\n\n".join(self.passage([entity]) for entity in entities)
         return Document(name, text, tuple(self.items(facts)))
-
-
-def spoken(date: str | None) -> str:
-    """An ISO date as it stands in a sentence: "2021", "March 2021", "3 March 2021"; nothing for None."""
-    year, _, rest = (date or "").partition("-")
-    month, _, day = rest.partition("-")
-    return " ".join(part for part in (day.lstrip("0"), _MONTHS[int(month) - 1] if month else "", year) if part)
 
 
 def enumerated(parts: Sequence[str]) -> str:

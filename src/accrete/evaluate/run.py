@@ -107,7 +107,7 @@ def step(learner: Learner, stream: Stream, number: int, drift: Drift, full_matri
     lesson, last = teach(learner, stream.tasks[number - 1]), number == len(stream.tasks)
     wanted = list(range(len(stream.tasks)) if last or full_matrix else range(number - 1, number + 1))
     asked, seconds = _asked(learner.reader, stream.tasks, wanted)
-    line = {"step": number, "base_digest": learner.base, "lesson": lesson, "asked": asked}
+    line = {"step": number, "base_digest": learner.history.base, "lesson": lesson, "asked": asked}
     line |= {"answer_seconds": seconds / max(1, len(asked))}
     return line | (_kept(learner.reader, stream, drift) if last or full_matrix else {})
 
@@ -116,7 +116,7 @@ def teach(learner: Learner, task: Task) -> dict[str, Any]:
     """One lesson, and what it cost. A lesson that is refused is taken back, and counts as one that taught nothing."""
     started = time.monotonic()
     try:
-        commit = learner.learn(task.document)
+        commit = learner.learn(task.document, dates=task.dates)
     except LessonError as error:
         return {"task": task.name, "refused": str(error), "seconds": time.monotonic() - started, "peak_mb": peak_mb()}
     metrics = commit.metrics

@@ -13,6 +13,7 @@ from torch import Tensor
 from accrete.config import Config
 from accrete.data.chunks import overlapping
 from accrete.data.pieces import pieces
+from accrete.dates import spoken
 from accrete.lm.decode import NOTHING, Conditioning
 from accrete.lm.model import LM
 from accrete.lm.tasks import ANSWER
@@ -41,6 +42,7 @@ class Retrieve(Method):
 
     Config = Options
     parts = ("index", "random")
+    reads = True  # passages, which an answer names; where it names none, there was nothing to read
 
     def __init__(self, lm: LM, config: Options):
         self.lm, self.config = lm, config
@@ -66,7 +68,9 @@ class Retrieve(Method):
         self.index.remove(document)
 
     def _conditioning(self, query: Query) -> Conditioning:
-        found = self.index.search(query.question, self.config.passages, query.as_of)
+        date = spoken(query.as_of)  # decides which documents count; that a passage lacks it says nothing against it
+        asked = query.question.replace(date, " ") if date else query.question
+        found = self.index.search(asked, self.config.passages, query.as_of)
         passages = tuple(one.passage for one in found if one.share >= self.config.relevance)
         if not passages:
             return NOTHING

@@ -87,18 +87,22 @@ class RetrieveLogits(Method):
         if not self.space.fitted:
             self._fit_space(texts)
         new = self.space.entries(self._states(texts, self.space.layer))
-        self.store.add(lesson.document.sha256, new, reach=self.space.reach(new))
+        self.store.add(lesson.document.sha256, new, lesson.dates, reach=self.space.reach(new))
         progress(1, 0.0)
         return Report(1, len(new.values_N), details={"keys": len(new.values_N), "gate": self.gate})
 
     def condition(self, queries: Sequence[Query]) -> list[Conditioning]:
         """The neighbourhood of each question, found by its words; the states within it are looked at step by step."""
+        made = [NOTHING] * len(queries)
         if not len(self.store):
-            return [NOTHING] * len(queries)
+            return made
         cues = self.space.cues(self._cues([question_text(query.question, query.context) for query in queries]))
-        near = self.store.around(cues, self.config.items)
         gate = self.gate
-        return [Conditioning(process=self._process, layer=self.space.layer, beside=Asked(one, gate)) for one in near]
+        for as_of in {query.as_of for query in queries}:
+            rows = [row for row, query in enumerate(queries) if query.as_of == as_of]
+            for row, near in zip(rows, self.store.around(cues[rows], self.config.items, as_of), strict=False):
+                made[row] = Conditioning(process=self._process, layer=self.space.layer, beside=Asked(near, gate))
+        return made
 
     def forget(self, document: str) -> None:
         """Take a document (by the sha256 of its content) out of the datastore, exactly."""

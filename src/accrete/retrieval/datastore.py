@@ -6,12 +6,14 @@ the states within those. `space.py` says in what space they are compared, `logit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+from accrete.dates import begun
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,11 @@ class Datastore:
     def __contains__(self, document: str) -> bool:
         return document in self._documents
 
-    def add(self, document: str, entries: Entries, **more: Tensor) -> None:
-        """Keep the entries of a document, with whatever else belongs to it; one of the same name is replaced."""
+    def add(self, document: str, entries: Entries, dates: Iterable[str] = (), **more: Tensor) -> None:
+        """Keep the entries of a document, with whatever else belongs to it; one of the same name is replaced.
+
+        `dates` are those of its content (ISO), from the first of which it counts.
+        """
         self.remove(document)
         kept = {
             "cues": entries.cues_ID.half(),
@@ -65,6 +70,8 @@ class Datastore:
             "keys": entries.keys_ND.half(),
             "values": entries.values_N.int(),
         }
+        if first := min(dates, default=""):
+            kept["date"] = torch.tensor(list(first.encode()), dtype=torch.uint8)
         self._documents[document] = {name: tensor.cpu() for name, tensor in (kept | more).items()}
 
     def remove(self, document: str) -> None:
@@ -76,12 +83,22 @@ class Datastore:
         """What every document keeps under `name`."""
         return [kept[name] for kept in self._documents.values() if name in kept]
 
-    def around(self, cues_QD: Tensor, count: int) -> list[Neighbourhood]:
-        """For every question the keys of the `count` items whose cues are nearest. Raises IndexError when nothing is kept."""
-        if not self._documents:
-            raise IndexError("The datastore is empty.")
+    def around(self, cues_QD: Tensor, count: int, as_of: str | None = None) -> list[Neighbourhood]:
+        """For every question the keys of the `count` items whose cues are nearest, of documents there `as_of` an ISO date.
+
+        No neighbourhoods at all when nothing is kept, or nothing that was there then.
+        """
+        counts = [begun(_dates(kept), as_of) for kept in self._documents.values()]
+        if not any(counts):
+            return []
         entries, starts_I = self._all()
-        found = (cues_QD.to(self.device) @ entries.cues_ID.T).topk(min(count, len(entries.cues_ID)), dim=-1)
+        cosines_QI = cues_QD.to(self.device) @ entries.cues_ID.T
+        if not all(counts):
+            items = torch.tensor([len(kept["lengths"]) for kept in self._documents.values()])
+            late_I = ~torch.tensor(counts).repeat_interleave(items).to(self.device)
+            cosines_QI.masked_fill_(late_I, -torch.inf)
+            count = min(count, int((~late_I).sum()))
+        found = cosines_QI.topk(min(count, len(entries.cues_ID)), dim=-1)
         lengths_QC = entries.lengths_I[found.indices]
         near = []
         for items_C, cosines_C, lengths_C in zip(found.indices, found.values, lengths_QC, strict=True):
@@ -132,6 +149,10 @@ def nearest(near: Sequence[Neighbourhood], states_BD: Tensor, cue_weight: float,
     likeness_BM = ((keys_BMD @ states_BD[:, :, None])[:, :, 0] + cue_weight * cosines_BM) / (1 + cue_weight)
     found = likeness_BM.topk(min(count, likeness_BM.shape[1]), dim=-1)
     return found.values, values_BM.gather(1, found.indices)
+
+
+def _dates(kept: Mapping[str, Tensor]) -> list[str]:
+    return [bytes(kept["date"].tolist()).decode()] if "date" in kept else []
 
 
 def _entries(kept: Mapping[str, Tensor], device: torch.device) -> Entries:

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from accrete.dates import begun
 from accrete.types import Passage
 
 
@@ -55,7 +56,7 @@ class Indexed:
 
     def counts_at(self, date: str | None) -> bool:
         """Whether the document was there at an ISO date: one with dates is from its first, one without always was."""
-        return not date or not self.dates or min(self.dates)[: len(date)] <= date
+        return begun(self.dates, date)
 
     @cached_property
     def digest(self) -> str:

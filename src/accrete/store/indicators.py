@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from accrete.errors import HistoryError, did_you_mean
 from accrete.store.journal import Commit
 
 
@@ -64,6 +65,24 @@ def earlier(active: Sequence[Commit], sha256: str, domain: str | None) -> Commit
         if known.sha256 == sha256 and domain in (None, known.domain):
             return commit
     return None
+
+
+def named(active: Sequence[Commit], told: str) -> Held:
+    """What the present state knows by its content's sha256, its name, or the beginning of its commit's id.
+
+    HistoryError when nothing is called so, or more than one document.
+    """
+    known = held(active)
+    every = [one for one in known if told in (one.sha256, one.document)]
+    every = every or [one for one, commit in known.items() if len(told) >= 4 and commit.id.startswith(told)]
+    if not every:
+        raise HistoryError(
+            f'Nothing called "{told}" is known here.{did_you_mean(told, [one.document for one in known])}'
+        )
+    if len({one.sha256 for one in every}) > 1:
+        ids = ", ".join(known[one].id for one in every)
+        raise HistoryError(f'More than one document is called "{told}"; name it by its commit ({ids}).')
+    return every[-1]
 
 
 def by_domain(active: Sequence[Commit], sizes: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -28,11 +28,13 @@ class Task:
     """One lesson of a stream. The items of `document` are its given study items, in other wordings than the probes.
 
     A probe is asked closed-book; its `context` is the passage that answers it, shown for the ceiling alone.
+    `dates` (ISO) are those of what the document says, for methods that can be asked "as of" a date.
     """
 
     name: str
     document: Document
     probes: tuple[Probe, ...]
+    dates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def make(name: str, options: Options) -> Stream:
 
 def digest(stream: Stream) -> str:
     """sha256 over everything that is taught and asked; not over the place of the files, which differs by machine."""
-    taught = [(task.name, task.document.text, task.document.items, task.probes) for task in stream.tasks]
+    taught = [(task.name, task.document.text, task.document.items, task.probes, task.dates) for task in stream.tasks]
     return hashlib.sha256(repr((taught, sorted(stream.keep.items()), stream.score, stream.texts)).encode()).hexdigest()
 
 

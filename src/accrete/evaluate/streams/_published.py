@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from accrete.data.world import spoken
+from accrete.dates import spoken
 from accrete.errors import DocumentError
 from accrete.evaluate.streams import Options, Stream, Task
 from accrete.evaluate.streams._limits import drawn, evenly
@@ -143,7 +143,7 @@ def _month_task(month: str, triples: list[_Triple], diffset: Path | None) -> Tas
         for t in triples
     )
     text = "\n\n".join(dict.fromkeys(told[fact] for fact in changed if fact in told))
-    return Task(month, Document(f"temporal {month}", text, tuple(items_of(changed, month))), probes)
+    return Task(month, Document(f"temporal {month}", text, tuple(items_of(changed, month))), probes, (month,))
 
 
 def _told(diffset: Path, facts: Iterable[Fact]) -> dict[Fact, str]:
@@ -224,4 +224,4 @@ def _year_task(year: str, group: list[_Asked], texts: dict[str, str]) -> Task:
     )
     probes = tuple(replace(asked.probe, context=texts.get(asked.evidence, "")) for asked in group)
     text = "\n\n".join(dict.fromkeys(texts[asked.evidence] for asked in group if asked.evidence in texts))
-    return Task(year, Document(f"temporal {year}", text, items), probes)
+    return Task(year, Document(f"temporal {year}", text, items), probes, (year,))

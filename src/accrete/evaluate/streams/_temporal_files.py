@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from accrete.data.world import spoken
+from accrete.dates import spoken
 from accrete.errors import DocumentError, HomeError, UsageError
 from accrete.evaluate.streams import Stream, Task
 from accrete.evaluate.streams._rows import date_of, objects, records, shown, text_of
@@ -124,7 +124,7 @@ def read(folder: Path) -> Stream:
         text = "\n\n".join(said for _, said in passages[period])
         asked = tuple(probes.get(period, ()))
         studied = items.get(period, []) if given else items_of(facts, period, {probe.question for probe in asked})
-        tasks.append(Task(period, Document(f"temporal {period}", text, tuple(studied)), asked))
+        tasks.append(Task(period, Document(f"temporal {period}", text, tuple(studied)), asked, (period,)))
     return stream_of(tasks)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from accrete.data.world import spoken
+from accrete.dates import spoken
 from accrete.evaluate.streams import Stream, Task
 from accrete.scoring import normalise
 from accrete.types import Probe

@@ -2,7 +2,8 @@
 (`_temporal_files.py`), which can be read back.
 
 Each an object a line, UTF-8:
-  lessons.jsonl   name, document, text, items: [{question, answer, context}], in the order in which they are learned
+  lessons.jsonl   name, document, text, items: [{question, answer, context}], dates: [...] of what it says, in the order in
+                  which they are learned
   probes.jsonl    lesson (its name) or set (of what must be kept), question, answers: [...], context, kind, as_of, fact or
                   null; the one answer "" means that there is none
   texts.jsonl     text: held-out text, where the stream has any
@@ -63,7 +64,13 @@ def _tables(stream: Stream) -> dict[str, Iterable[Mapping[str, Any]]]:
 def _lesson(task: Task) -> dict[str, Any]:
     document = task.document
     items = [asdict(item) for item in document.items]
-    return {"name": task.name, "document": document.name, "text": document.text, "items": items}
+    return {
+        "name": task.name,
+        "document": document.name,
+        "text": document.text,
+        "items": items,
+        "dates": list(task.dates),
+    }
 
 
 def _probes(stream: Stream) -> Iterator[dict[str, Any]]:

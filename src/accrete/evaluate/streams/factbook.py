@@ -141,7 +141,9 @@ def _task(day: str, histories: list[list[Entry]], path: Path) -> Task:
     entries = [history[-1] for history in histories]
     items = tuple(Example(_question(entry, 1), entry.answers[0]) for entry in entries)
     text = "\n".join(entry.statement for entry in entries)
-    return Task(f"Factbook {day}", Document(f"Factbook {day}", text, items, str(path)), tuple(map(_probe, histories)))
+    return Task(
+        f"Factbook {day}", Document(f"Factbook {day}", text, items, str(path)), tuple(map(_probe, histories)), (day,)
+    )
 
 
 def _probe(history: list[Entry]) -> Probe:

@@ -100,7 +100,7 @@ def _task(world: World, periods: Sequence[str], number: int, facts: Sequence[Fac
             probes.append(Probe(asked, (fact.value,), paragraphs[-1], fact, kind, period))
     taken = {probe.question for probe in probes}
     items = [item for fact in facts for item in _items(world, fact, period, taken)]
-    return Task(period, Document(f"temporal {period}", "\n\n".join(paragraphs), tuple(items)), tuple(probes))
+    return Task(period, Document(f"temporal {period}", "\n\n".join(paragraphs), tuple(items)), tuple(probes), (period,))
 
 
 def _items(world: World, fact: Fact, period: str, taken: set[str]) -> list[Example]:

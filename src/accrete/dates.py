@@ -1,0 +1,49 @@
+"""ISO dates as far as they are given: 2020, 2020-03 or 2020-03-01. Ends at a question about one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from accrete.errors import UsageError
+
+MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+          "December")  # fmt: skip
+# Words that a question begins with, which keep no capital inside a sentence.
+_FIRST = frozenset(
+    """who whose whom what which where when why how in on at by for from to with of under is are was were does did do has have
+    can could name tell say give state list""".split()
+)
+_DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
+
+
+def check_date(date: str) -> str:
+    """The date itself; UsageError for anything else."""
+    if not _DATE.fullmatch(date):
+        raise UsageError(f'"{date}" is no date; write 2020, 2020-03 or 2020-03-01.')
+    return date
+
+
+def begun(dates: Iterable[str], as_of: str | None) -> bool:
+    """Whether what has these dates was there at a date: from the first of them on; what has none always was.
+
+    As far as both are given: what is of 2020-03 was there in 2020.
+    """
+    first = min(dates, default="")
+    return not as_of or first[: len(as_of)] <= as_of
+
+
+def spoken(date: str | None) -> str:
+    """An ISO date as it stands in a sentence: "2021", "March 2021", "3 March 2021"; nothing for None."""
+    year, _, rest = (date or "").partition("-")
+    month, _, day = rest.partition("-")
+    return " ".join(part for part in (day.lstrip("0"), MONTHS[int(month) - 1] if month else "", year) if part)
+
+
+def asked_as_of(question: str, date: str) -> str:
+    """The question as one about that date; one that names the year already is about it."""
+    if date[:4] in question:
+        return question
+    first = question.split(maxsplit=1)[0] if question.strip() else ""
+    inside = question[:1].lower() + question[1:] if first.lower() in _FIRST else question
+    return f"As of {spoken(date)}, {inside}"
