@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from accrete.retrieval.datastore import Datastore, Entries, nearest
+from accrete.retrieval.datastore import Datastore, Entries, Table
 
 WIDTH = 8
 
@@ -31,7 +31,7 @@ def questions(count: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
 
 def found(where: Datastore, items: int = 1_000, count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     cues, states = questions()
-    return nearest(where.around(cues, items), states, 0.5, count)
+    return Table.of(where.around(cues, items)).nearest(states, 0.5, count)
 
 
 def test_it_finds_what_a_search_through_everything_finds():
@@ -60,12 +60,26 @@ def test_neighbourhoods_of_different_sizes_do_not_disturb_each_other():
     cues, states = questions()
     made = store(1, 2, 3)
     near = [made.around(cues[i : i + 1], 1 + i)[0] for i in range(len(cues))]
-    likeness, tokens = nearest(near, states, 0.5, 2)
+    likeness, tokens = Table.of(near).nearest(states, 0.5, 2)
     for i, one in enumerate(near):
-        alone = nearest([one], states[i : i + 1], 0.5, 2)
+        alone = Table.of([one]).nearest(states[i : i + 1], 0.5, 2)
         width = alone[0].shape[1]
         torch.testing.assert_close(likeness[i : i + 1, :width], alone[0])
         assert torch.equal(tokens[i : i + 1, :width], alone[1])
+
+
+def test_rows_that_are_left_are_those_of_the_table_before():
+    cues, states = questions()
+    near = store(1, 2, 3).around(cues, 4)
+    whole = Table.of(near)
+    assert Table.of(list(near), whole) is whole
+    for left in ([0, 2, 5], [6], [5, 1]):
+        rows = [near[i] for i in left]
+        again, fresh = Table.of(rows, whole).nearest(states[left], 0.5, 3), Table.of(rows).nearest(states[left], 0.5, 3)
+        torch.testing.assert_close(again[0], fresh[0])
+        assert torch.equal(again[1], fresh[1]) and Table.of(rows, whole).rows == tuple(rows)
+    others = store(4).around(cues, 4)
+    assert Table.of([near[0], others[0]], whole).rows == (near[0], others[0])
 
 
 def test_a_document_that_is_removed_is_as_if_it_had_never_been():

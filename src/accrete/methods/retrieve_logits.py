@@ -17,7 +17,7 @@ from accrete.lm.model import LM
 from accrete.lm.prompts import question_text, study_sequence
 from accrete.lm.states import target_states
 from accrete.methods.base import Method, Progress, RandomState
-from accrete.retrieval.datastore import Datastore, Neighbourhood, nearest
+from accrete.retrieval.datastore import Datastore, Neighbourhood, Table
 from accrete.retrieval.logits import neighbour_advantage
 from accrete.retrieval.space import Space, States
 from accrete.types import Document, Lesson, Query, Report
@@ -73,6 +73,7 @@ class RetrieveLogits(Method):
         self.space = Space(config.shrinkage, config.cue_weight)
         self.random = RandomState(config.seed)
         self._process = self._shift  # one object, so that rows run together
+        self._table: Table | None = None  # of the rows that were answered last
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         """One pass over the study items and the text: their states are the keys, their next tokens the values."""
@@ -118,8 +119,8 @@ class RetrieveLogits(Method):
 
     def _shift(self, hidden_BD: Tensor, logits_BV: Tensor, asked: list[Asked]) -> Tensor:
         c = self.config
-        near = [one.near for one in asked]
-        likeness_BK, values_BK = nearest(near, self.space.states(hidden_BD), c.cue_weight, c.neighbours)
+        self._table = Table.of([one.near for one in asked], self._table)
+        likeness_BK, values_BK = self._table.nearest(self.space.states(hidden_BD), c.cue_weight, c.neighbours)
         sure_B = (torch.softmax(logits_BV, -1).amax(-1) >= c.sure).tolist()
         best_B = likeness_BK[:, 0].tolist()
         heard = [one.hears(best, sure, c.gate) for one, best, sure in zip(asked, best_B, sure_B, strict=True)]

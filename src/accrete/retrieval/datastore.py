@@ -32,11 +32,15 @@ class Entries:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The keys [M, D] of what is near to one question, their tokens [M], and how near the cue of each one's text is [M]."""
+    """Where among all entries the keys of what is near to one question are [M], and how near the cue of each one's text is."""
 
-    keys_MD: Tensor
-    values_M: Tensor
+    entries: Entries
+    places_M: Tensor
     cosines_M: Tensor
+
+    @property
+    def values_M(self) -> Tensor:
+        return self.entries.values_N[self.places_M]
 
 
 class Datastore:
@@ -105,8 +109,7 @@ class Datastore:
             ends_C = lengths_C.cumsum(0)
             places_M = torch.arange(int(ends_C[-1]), device=self.device)
             places_M += (starts_I[items_C] - ends_C + lengths_C).repeat_interleave(lengths_C)
-            cosines_M = cosines_C.repeat_interleave(lengths_C)
-            near.append(Neighbourhood(entries.keys_ND[places_M].float(), entries.values_N[places_M], cosines_M))
+            near.append(Neighbourhood(entries, places_M, cosines_C.repeat_interleave(lengths_C)))
         return near
 
     def _all(self) -> tuple[Entries, Tensor]:
@@ -138,17 +141,44 @@ class Datastore:
         self._joined = None
 
 
-def nearest(near: Sequence[Neighbourhood], states_BD: Tensor, cue_weight: float, count: int) -> tuple[Tensor, Tensor]:
-    """The keys most like each state within its neighbourhood: likenesses [B, K], the best first, and their tokens [B, K].
+@dataclass(frozen=True)
+class Table:
+    """Neighbourhoods of one datastore side by side: every key in any of them once [U, D] with its token [U].
 
-    A likeness is the mean of the cosines of state and cue, that of the cue counted `cue_weight` times.
+    Of each row the places of its keys among those [B, M] and the cosines of their cues [B, M], padded.
     """
-    keys_BMD = pad_sequence([one.keys_MD for one in near], batch_first=True)
-    values_BM = pad_sequence([one.values_M for one in near], batch_first=True)
-    cosines_BM = pad_sequence([one.cosines_M for one in near], batch_first=True, padding_value=-torch.inf)
-    likeness_BM = ((keys_BMD @ states_BD[:, :, None])[:, :, 0] + cue_weight * cosines_BM) / (1 + cue_weight)
-    found = likeness_BM.topk(min(count, likeness_BM.shape[1]), dim=-1)
-    return found.values, values_BM.gather(1, found.indices)
+
+    rows: tuple[Neighbourhood, ...]
+    keys_UD: Tensor
+    values_U: Tensor
+    places_BM: Tensor
+    cosines_BM: Tensor
+
+    @classmethod
+    def of(cls, near: Sequence[Neighbourhood], last: Table | None = None) -> Table:
+        """The table of these. Rows that are those of the last step, or some of them, need no keys looked up again."""
+        if last is not None:
+            place = {id(row): i for i, row in enumerate(last.rows)}
+            kept = [place.get(id(row)) for row in near]
+            if kept == list(range(len(last.rows))):
+                return last
+            if None not in kept:
+                return cls(tuple(near), last.keys_UD, last.values_U, last.places_BM[kept], last.cosines_BM[kept])
+        entries = near[0].entries
+        unique_U, places = torch.cat([one.places_M for one in near]).unique(return_inverse=True)
+        places_BM = pad_sequence(places.split([len(one.places_M) for one in near]), batch_first=True)
+        cosines_BM = pad_sequence([one.cosines_M for one in near], batch_first=True, padding_value=-torch.inf)
+        return cls(tuple(near), entries.keys_ND[unique_U].float(), entries.values_N[unique_U], places_BM, cosines_BM)
+
+    def nearest(self, states_BD: Tensor, cue_weight: float, count: int) -> tuple[Tensor, Tensor]:
+        """The keys most like each state in its row: likenesses [B, K], the best first, and their tokens [B, K].
+
+        A likeness is the mean of the cosines of state and cue, that of the cue counted `cue_weight` times.
+        """
+        across_BM = (states_BD @ self.keys_UD.T).gather(1, self.places_BM)
+        likeness_BM = (across_BM + cue_weight * self.cosines_BM) / (1 + cue_weight)
+        found = likeness_BM.topk(min(count, likeness_BM.shape[1]), dim=-1)
+        return found.values, self.values_U[self.places_BM.gather(1, found.indices)]
 
 
 def _dates(kept: Mapping[str, Tensor]) -> list[str]:
