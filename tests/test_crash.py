@@ -241,9 +241,7 @@ class Chronicle:
         assert learned <= new and undone <= newly_undone
         assert len(new - learned) + len(newly_undone - undone) <= 1, "more was done than the one thing in hand"
         self.commits = commits
-        self._check_checkpoints(
-            {self.birth} | {commit.digest_after for commit in commits.values()}, learner.history.base
-        )
+        self._check_checkpoints({self.birth} | {commit.digest_after for commit in commits.values()}, learner.base)
         return learner
 
     def _check_checkpoints(self, committed, base):

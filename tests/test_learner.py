@@ -277,7 +277,7 @@ def test_two_learners_do_not_touch_each_other(learner, make_learner, tmp_path):
 def test_two_models_in_one_home_have_histories_of_their_own(learner, make_learner):
     commit = learner.learn(document(1))
     other = make_learner(seed=1)
-    assert other.history.base != learner.history.base and other.log() == []
+    assert other.base != learner.base and other.log() == []
     assert not other.learn(document(1)).already
     other.undo()
     assert learner.log() == [commit] and make_learner().digest == commit.digest_after
@@ -349,7 +349,7 @@ def test_sentinels_are_made_by_the_base_model_not_the_taught_one(make_learner, f
     first.lm.sentinels = first.lm.background = ()
     first.learn(document())
     made = first.lm.sentinels
-    (first.home / "sentinels" / f"{first.history.base[:16]}.jsonl").write_text("{damaged")
+    (first.home / "sentinels" / f"{first.base[:16]}.jsonl").write_text("{damaged")
     late.lm.sentinels = late.lm.background = ()
     late.learn(document(2))
     assert late.lm.sentinels == made

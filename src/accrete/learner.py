@@ -267,6 +267,11 @@ class Learner:
     # --- history ------------------------------------------------------------------------------------------------
 
     @property
+    def base(self) -> str:
+        """The digest of the base model, which names the history beside the method."""
+        return self.history.base
+
+    @property
     def digest(self) -> str:
         """sha256 over everything the method holds."""
         return self.history.digest

@@ -74,7 +74,7 @@ def test_as_a_model_of_ours_it_answers_the_same_and_can_be_taught(home, tmp_path
     questions = [f"What is part {i} of thing 0?" for i in range(4)]
     for question in questions:
         assert second.ask(question, max_new_tokens=8) == learner.ask(question, max_new_tokens=8)
-    assert second.history.base != learner.history.base and second.log() == []
+    assert second.base != learner.base and second.log() == []
     assert second.learn(document(5)).number == 1
 
 

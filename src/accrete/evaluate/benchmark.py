@@ -49,7 +49,7 @@ def benchmark(learner: Learner, probes: Sequence[Probe]) -> dict[str, Any]:
     base answers nothing. Raises HomeError where the baseline cannot be kept.
     """
     asked = hashlib.sha256(repr(list(probes)).encode()).hexdigest()
-    both = hashlib.sha256(f"{learner.history.base} {asked}".encode()).hexdigest()
+    both = hashlib.sha256(f"{learner.base} {asked}".encode()).hexdigest()
     path = learner.home / "benchmarks" / f"{both[:32]}.json"
     lessons = sum(commit.undone is None for commit in learner.log())
     learner.progress("asking", 0, 0.0)
@@ -61,10 +61,10 @@ def benchmark(learner: Learner, probes: Sequence[Probe]) -> dict[str, Any]:
             learner.progress("asking the base model", 0, 0.0)
             with learner.as_base() as reader:
                 before = scores(reader, probes)
-        _store(path, before, {"model": learner.lm.name, "base_digest": learner.history.base, "questions_digest": asked})
+        _store(path, before, {"model": learner.lm.name, "base_digest": learner.base, "questions_digest": asked})
     return {
         "model": learner.lm.name,
-        "base_digest": learner.history.base,
+        "base_digest": learner.base,
         "method": learner.method_name,
         "lessons": lessons,
         "questions": len(probes),

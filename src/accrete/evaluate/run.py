@@ -107,7 +107,7 @@ def step(learner: Learner, stream: Stream, number: int, drift: Drift, full_matri
     lesson, last = teach(learner, stream.tasks[number - 1]), number == len(stream.tasks)
     wanted = list(range(len(stream.tasks)) if last or full_matrix else range(number - 1, number + 1))
     asked, seconds = _asked(learner.reader, stream.tasks, wanted)
-    line = {"step": number, "base_digest": learner.history.base, "lesson": lesson, "asked": asked}
+    line = {"step": number, "base_digest": learner.base, "lesson": lesson, "asked": asked}
     line |= {"answer_seconds": seconds / max(1, len(asked))}
     return line | (_kept(learner.reader, stream, drift) if last or full_matrix else {})
 
