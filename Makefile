@@ -41,6 +41,7 @@ bench: setup  ## speed, each against a peer or a limit in the same run
 	$(BIN)/python benchmarks/learn_throughput.py
 	$(BIN)/python benchmarks/thousand.py --quick
 	$(BIN)/python benchmarks/study.py
+	$(BIN)/python benchmarks/retrieval.py --chunks 0
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

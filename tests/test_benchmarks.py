@@ -79,6 +79,14 @@ def test_a_thousand_runs_and_says_which_claims_hold(run, model_directory):
     assert found["loss_after"] < found["loss_before"]
 
 
+def test_looking_things_up_is_measured_against_a_pass_and_a_bare_answer(run, model_directory):
+    (found,) = run("retrieval", "--quick", "--model", str(model_directory))
+    assert found["tokens"] >= 200 and found["items"] > 5 and found["peer"] is None and found["query_ms_million"] is None
+    assert 0 < found["learn_ms_retrieve"] < found["learn_ms_logits"]
+    assert found["learn_vs_forward_logits"] == pytest.approx(found["learn_ms_logits"] / found["forward_ms"], rel=0.05)
+    assert found["token_overhead_logits"] > -1 and 0 <= found["right_floor"] <= found["right_logits"] <= 1
+
+
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts" / "gpu").glob("*.sh")))
 def test_the_scripts_for_a_gpu_are_sound_shell(script):
     assert subprocess.run(["bash", "-n", str(ROOT / "scripts" / "gpu" / script)]).returncode == 0

@@ -18,15 +18,18 @@ from accrete.lm.prompts import question_text, study_sequence
 from accrete.lm.states import target_states
 from accrete.methods.base import Method, Progress, RandomState
 from accrete.retrieval.datastore import Datastore, Neighbourhood, Table
+from accrete.retrieval.depth import best_layer, candidates
 from accrete.retrieval.logits import neighbour_advantage
 from accrete.retrieval.space import Space, States
-from accrete.types import Document, Lesson, Query, Report
+from accrete.types import Document, Example, Lesson, Query, Report
 
 GENERAL = 600  # questions and answers by which the space is whitened
 
 
 class Options(Config):
-    depth: float = Field(1.0, gt=0, le=1)  # where the states are taken, as a share of the blocks
+    depth: float | None = Field(
+        None, gt=0, le=1
+    )  # share of the blocks where states are taken; None: by the first lesson
     items: int = Field(64, ge=1)  # study items and passages whose states are looked at for a question
     neighbours: int = Field(32, ge=1)  # states that are heard at a step
     cue_weight: float = Field(0.5, ge=0)  # of the words of the question beside the state
@@ -86,7 +89,7 @@ class RetrieveLogits(Method):
             read = [sequence for text in said for sequence in text_sequences(self.lm, text, self.config.window)]
             texts += [(self.lm.tokenizer.decode(sequence.ids), sequence) for sequence in read]
         if not self.space.fitted:
-            self._fit_space(texts)
+            self._fit_space(texts, lesson.items)
         new = self.space.entries(self._states(texts, self.space.layer))
         self.store.add(lesson.document.sha256, new, lesson.dates, reach=self.space.reach(new))
         progress(1, 0.0)
@@ -130,23 +133,40 @@ class RetrieveLogits(Method):
         heard_B1 = torch.tensor(heard, device=logits_BV.device)[:, None]
         return torch.where(heard_B1, logits_BV + c.strength * advantage_BV, logits_BV)
 
-    def _fit_space(self, lesson: list[tuple[str, batch.Sequence]]) -> None:
+    def _fit_space(self, lesson: list[tuple[str, batch.Sequence]], items: Sequence[Example]) -> None:
         """Whiten by general questions and their answers; a model that has none is whitened by the lesson itself."""
-        layer = max(1, round(self.config.depth * self.lm.layers))
-        general = [(asked, self._sequence(asked, said)) for asked, said in self.lm.background[:GENERAL]]
+        general = [(asked, self._sequence(asked, said)) for asked, said in self.lm.background[:GENERAL]] or lesson
         known = [
             (asked, self._sequence(asked, said[0])) for asked, said, split in self.lm.sentinels if split == "guard"
         ]
-        self.space.fit(layer, self._states(general or lesson, layer), self._states(known, layer))
+        depth = self.config.depth or (1.0 if not items else None)
+        layers = candidates(self.lm.layers) if depth is None else [max(1, round(depth * self.lm.layers))]
+        states = target_states(self.lm, [sequence for _, sequence in general], layers)
+        layer = layers[0] if len(layers) == 1 else self._best_of(layers, states, items)
+        at = layers.index(layer)
+        self.space.fit(layer, self._gathered(general, [one[at] for one in states]), self._states(known, layer))
+
+    def _best_of(self, layers: list[int], general: list[list[Tensor]], items: Sequence[Example]) -> int:
+        """The layer by which the model tells its study items apart (depth.py)."""
+        asked = target_states(self.lm, [self._sequence(i.question, i.answer, i.context) for i in items], layers)
+        return best_layer(
+            {layer: torch.stack([one[at][0].float().cpu() for one in asked]) for at, layer in enumerate(layers)},
+            {layer: torch.cat([one[at].float().cpu() for one in general]) for at, layer in enumerate(layers)},
+            [item.answer for item in items],
+            self.config.shrinkage,
+        )
 
     def _sequence(self, question: str, answer: str, context: str = "") -> batch.Sequence:
         return study_sequence(self.lm, question, answer, context)
 
     def _states(self, texts: list[tuple[str, batch.Sequence]], layer: int) -> States:
         """The cue of every text, and the states before the targets of its sequence."""
+        found = target_states(self.lm, [sequence for _, sequence in texts], [layer])
+        return self._gathered(texts, [states_ND for (states_ND,) in found])
+
+    def _gathered(self, texts: list[tuple[str, batch.Sequence]], states: list[Tensor]) -> States:
         sequences = [sequence for _, sequence in texts]
         width = self.lm.model.get_input_embeddings().weight.shape[1]
-        states = [states_ND for (states_ND,) in target_states(self.lm, sequences, [layer])]
         return States(
             self._cues([text for text, _ in texts]).cpu(),
             torch.tensor([sequence.targets for sequence in sequences], dtype=torch.long),
