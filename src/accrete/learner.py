@@ -82,6 +82,8 @@ class Learner:
         self.lm.taught_by = method
         self.method_name, self.progress, self.max_forgetting = method, progress, max_forgetting
         self.method = kind(self.lm, self.config)
+        if derive_in := getattr(self.method, "derive_in", None):
+            derive_in(self.home / "derived" / f"{self.lm.digest[:16]} {method}")
         self.reader = Reader(self.lm, self.method)
         read_sentinels(self.lm, self.home)
         self.history = History(Journal(self.home), self.lm, method, self.method, self.config.model_dump())

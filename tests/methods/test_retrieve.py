@@ -15,6 +15,7 @@ from accrete.lm.prompts import prompt_ids
 from accrete.lm.tasks import ANSWER
 from accrete.methods import base
 from accrete.methods.retrieve import Options, Retrieve
+from accrete.retrieval.table import Table
 from accrete.types import Lesson
 
 HANDBOOK = Document(
@@ -222,3 +223,18 @@ def test_a_checkpoint_brings_the_documents(home, tmp_path):
     learner.load_checkpoint(tmp_path / "saved")
     assert learner.digest == digest
     assert learner.ask(PYNY).sources == () and learner.ask(TRAVEL).sources != ()
+
+
+def test_the_index_lies_in_the_home_and_undo_empties_it(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    learner = Learner(tiny_lm(layers=1), method="retrieve", home=home)
+    assert not home.exists()
+    learner.learn(HANDBOOK), learner.learn(SHIPS)
+    (file,) = home.glob("derived/*/passages.sqlite")
+    built: list[str] = []
+    monkeypatch.setattr(Table, "insert", lambda self, documents: built.extend(documents))
+    other = Learner(tiny_lm(layers=1), method="retrieve", home=home)
+    assert [source.document for source in other.ask(PYNY).sources] == ["ships.md"] and not built
+    other.undo()
+    assert not any(b"orsolo" in one.read_bytes() for one in file.parent.iterdir())
+    assert other.ask(PYNY).sources == ()

@@ -398,3 +398,20 @@ def test_an_interruption_leaves_the_index_whole(monkeypatch):
 def test_what_is_indexed_is_checked():
     with pytest.raises(ValueError, match="as long"):
         Indexed("d", (), torch.zeros(3, dtype=torch.uint8), torch.tensor([[2, 0, 2]], dtype=torch.int32))
+
+
+@pytest.mark.parametrize("how", ["removed", "undone"])
+def test_what_is_forgotten_is_nowhere_in_the_files(tmp_path, how):
+    """Also not in what FTS5 has not merged yet, in free pages, or in the journal beside the file."""
+    path = tmp_path / "index.sqlite"
+    index = filled(path=path)
+    before = index.state_dict()
+    index.add("secret", [Passage("The password of the vault is xyzzyplugh.", "secret", 0, 40)])
+    assert any(b"xyzzyplugh" in file.read_bytes() for file in tmp_path.iterdir())
+    if how == "removed":
+        index.remove("secret")
+    else:
+        index.load_state_dict(before)
+        index.settle()
+    assert not any(b"xyzzyplugh" in file.read_bytes() for file in tmp_path.iterdir())
+    assert results(index) == results(filled())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from pydantic import Field
@@ -53,6 +54,8 @@ class Retrieve(Method):
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         """Cut the document into passages and index them; one without a text has its study items for passages."""
         document = lesson.document
+        if self.index.path is not None:
+            self.index.path.parent.mkdir(parents=True, exist_ok=True)
         cut = pieces(document, self.config.size, joined=self.config.joined)
         passages = overlapping(document, cut, self.config.overlap) or tuple(_items(lesson))
         self.index.add(document.sha256, passages, document.name, lesson.dates)
@@ -62,6 +65,14 @@ class Retrieve(Method):
     def condition(self, queries: Sequence[Query]) -> list[Conditioning]:
         """The passages of each question; none where no passage is relevant, or the asker brings a text to read."""
         return [NOTHING if query.context else self._conditioning(query) for query in queries]
+
+    def derive_in(self, folder: Path) -> None:
+        """Where files may lie that can be made anew from the state: the index, so that no process need build it again."""
+        self.index.path = folder / "passages.sqlite"
+
+    def tidy(self) -> None:
+        """Leave nothing in those files that the state does not hold."""
+        self.index.settle()
 
     def forget(self, document: str) -> None:
         """Take a document (by the sha256 of its content) out of the index, exactly."""

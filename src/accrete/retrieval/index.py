@@ -11,6 +11,7 @@ thousand passages neither happens.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import sqlite3
@@ -78,9 +79,16 @@ class PassageIndex:
         self._with_table(lambda table: self._change(table, document, new))
 
     def remove(self, document: str) -> None:
-        """Take a document out; one that is not here is no error. In a file its words may stay on disk until FTS5 merges."""
+        """Take a document out, of a file too; one that is not here is no error."""
         if document in self._documents:
             self._with_table(lambda table: self._change(table, document, None))
+            self._wipe()
+
+    def settle(self) -> None:
+        """Bring the file to the documents now rather than when it is next used: what was undone is not to stay in it."""
+        if self.path is not None and self.path.exists():
+            self._with_table(lambda table: None)
+            self._wipe()
 
     def search(self, question: str, count: int = 3, as_of: str | None = None) -> list[Found]:
         """The `count` best passages, the best first; of documents that were there `as_of` an ISO date."""
@@ -172,6 +180,12 @@ class PassageIndex:
             self.path = self._table = None
             return self._with_table(use)
         return result
+
+    def _wipe(self) -> None:
+        if self.path is not None and self._table is not None:
+            with contextlib.suppress(sqlite3.OperationalError):  # another process reads it: it will be merged in time
+                self._table.wipe()
+                self._seen = None
 
     def _sync(self, table: Table) -> None:
         """Add what is missing in the table, delete what is there no longer."""

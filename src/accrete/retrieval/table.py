@@ -47,6 +47,7 @@ class Table:
             execute("PRAGMA journal_mode = WAL")
             execute("PRAGMA synchronous = NORMAL")
             execute("PRAGMA cache_size = -65536")
+            execute("PRAGMA secure_delete = ON")
 
     def __enter__(self) -> Table:
         self._database.execute("BEGIN")
@@ -128,6 +129,15 @@ class Table:
                 execute("DELETE FROM documents WHERE first = ?", (first,))
         self._database.executemany("UPDATE words SET passages = passages - ?2 WHERE word = ?1", sorted(having.items()))
         self._database.executemany("DELETE FROM words WHERE word = ? AND passages <= 0", [(word,) for word in having])
+
+    def wipe(self) -> None:
+        """Leave no trace in the file of what was deleted: FTS5 keeps it until it merges, a journal until it is folded in.
+
+        Outside any transaction; takes as long as reading the whole index.
+        """
+        self._database.execute("INSERT INTO passages (passages) VALUES ('optimize')")
+        self._database.commit()
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _quoted(word: str) -> str:

@@ -67,6 +67,7 @@ class History:
             except BaseException:
                 self._head = "unknown"
                 self.go_to(self.active())
+                self._tidy()
                 raise
 
     def described(
@@ -113,4 +114,10 @@ class History:
             if self.digest != active[-1].digest_before:
                 raise HistoryError(f"The state before {active[-1].id} cannot be rebuilt exactly; nothing was changed.")
             self.journal.undo(active[-1], now())
+            self._tidy()
             return active[-1]
+
+    def _tidy(self) -> None:
+        """A method that keeps files made from its state leaves nothing in them of what is taken back."""
+        if tidy := getattr(self.method, "tidy", None):
+            tidy()
