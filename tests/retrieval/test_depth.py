@@ -1,54 +1,72 @@
-"""The layer that tells questions apart is found; where too little is said, the last one is taken."""
+"""The layer whose states find the next token is chosen; where too little is said, the last one is."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from accrete.retrieval.depth import LEAST, agreement, best_layer, candidates
+from accrete.retrieval.depth import LEAST, best_layer, candidates, found_share
+from accrete.retrieval.space import States
 
 WIDTH = 24
-
-
-def states(answers: list[str], noise: float, seed: int = 0) -> torch.Tensor:
-    """A direction for every answer, with noise, on top of one that all share."""
-    draw = torch.Generator().manual_seed(seed)
-    directions = {answer: torch.randn(WIDTH, generator=draw) for answer in dict.fromkeys(answers)}
-    shared = 20 * torch.ones(WIDTH)
-    return torch.stack([directions[a] + shared + noise * torch.randn(WIDTH, generator=draw) for a in answers])
-
-
-def general(seed: int = 1) -> torch.Tensor:
-    return 20 + torch.randn(400, WIDTH, generator=torch.Generator().manual_seed(seed))
-
-
 ANSWERS = [f"answer {number}" for number in range(10)] * 2
 
 
-def test_the_layer_in_which_wordings_of_a_question_lie_together_is_chosen():
-    asked = {2: states(ANSWERS, 2.0), 3: states(ANSWERS, 0.2), 4: states(ANSWERS, 5.0)}
-    found = {layer: agreement(asked[layer], general(), ANSWERS, 0.03) for layer in asked}
-    assert found[3] > found[2] > found[4] and found[3] > -0.1
+def items(answers: list[str], noise: float, seed: int = 0) -> States:
+    """Two states an item: a direction for every answer and place, with noise, on top of what all states share."""
+    draw = torch.Generator().manual_seed(seed)
+    spelled = list(dict.fromkeys(answers))
+    directions = torch.randn(len(spelled), 2, WIDTH, generator=draw)
+    at = torch.tensor([spelled.index(answer) for answer in answers])
+    states = (20 + directions[at] + noise * torch.randn(len(answers), 2, WIDTH, generator=draw)).reshape(-1, WIDTH)
+    tokens = torch.stack([2 * at, 2 * at + 1], 1).reshape(-1)
+    return States(torch.zeros(len(answers), 1), torch.full((len(answers),), 2), states, tokens)
+
+
+def general(seed: int = 1, token: int = 999) -> States:
+    states = 20 + torch.randn(400, WIDTH, generator=torch.Generator().manual_seed(seed))
+    return States(torch.zeros(100, 1), torch.full((100,), 4), states, torch.full((400,), token))
+
+
+def test_the_layer_in_which_wordings_find_one_another_is_chosen():
+    asked = {2: items(ANSWERS, 1.0), 3: items(ANSWERS, 0.2), 4: items(ANSWERS, 5.0)}
+    found = {layer: found_share(asked[layer], general(), ANSWERS, 0.03) for layer in asked}
+    assert found[3] > 0.9 and found[3] > found[2] > found[4]
     assert best_layer(asked, dict.fromkeys(asked, general()), ANSWERS, 0.03) == 3
 
 
-def test_what_all_states_share_does_not_count():
-    with_it = states(ANSWERS, 0.5)
-    assert agreement(with_it, general(), ANSWERS, 0.03) > -0.5
-    assert agreement(with_it, general() - 20, ANSWERS, 0.03) < -1.5  # not seen as shared
+def test_a_layer_in_which_the_first_token_alone_is_found_is_worse():
+    both, first = items(ANSWERS, 0.2), items(ANSWERS, 0.2)
+    first.states_ND[1::2] = general(5).states_ND[: len(ANSWERS)]
+    assert best_layer({2: both, 3: first}, {2: general(), 3: general()}, ANSWERS, 0.03) == 2
+
+
+def test_an_item_does_not_find_itself():
+    alone = [f"answer {number}" for number in range(20)]
+    pairs = items(ANSWERS, 0.2)
+    for wrong in range(20, 40):  # the second wordings lead elsewhere
+        pairs.states_ND[wrong] = torch.randn(WIDTH, generator=torch.Generator().manual_seed(wrong)) * 3 + 20
+    assert found_share(pairs, general(), ANSWERS, 0.03) < 0.2
+    assert found_share(items(alone, 0.2), general(), alone, 0.03) is None
+
+
+def test_a_crowd_that_says_the_same_helps_and_another_misleads():
+    asked = items(ANSWERS, 2.0)
+    assert found_share(asked, general(token=0), ANSWERS, 0.03) > found_share(asked, general(), ANSWERS, 0.03)
 
 
 def test_answers_are_compared_as_they_are_graded():
     spelled = [*ANSWERS[:10], *(f" The {answer.upper()}." for answer in ANSWERS[:10])]
-    one = states(ANSWERS, 0.2)
-    assert agreement(one, general(), spelled, 0.03) == agreement(one, general(), ANSWERS, 0.03)
+    asked = items(ANSWERS, 0.2)
+    assert found_share(asked, general(), spelled, 0.03) == found_share(asked, general(), ANSWERS, 0.03)
 
 
-def test_items_that_nothing_agrees_with_say_nothing():
-    lonely = [f"answer {number}" for number in range(30)]
-    assert agreement(states(lonely, 0.2), general(), lonely, 0.03) is None
-    few = [*lonely, *lonely[: (LEAST - 1) // 2]]
-    asked = {layer: states(few, noise) for layer, noise in ((2, 0.1), (3, 5.0))}
-    assert best_layer(asked, dict.fromkeys(asked, general()), few, 0.03) == 3
+@pytest.mark.parametrize(("pairs", "chosen"), [((LEAST - 1) // 2, 3), ((LEAST + 1) // 2, 2)])
+def test_a_few_items_that_agree_say_nothing(pairs, chosen):
+    few = [f"answer {number}" for number in range(30)]
+    few += few[:pairs]
+    asked = {2: items(few, 0.1), 3: items(few, 5.0)}
+    assert best_layer(asked, dict.fromkeys(asked, general()), few, 0.03) == chosen
 
 
 def test_candidates_are_layers_of_the_model():

@@ -90,7 +90,7 @@ class RetrieveLogits(Method):
             texts += [(self.lm.tokenizer.decode(sequence.ids), sequence) for sequence in read]
         if not self.space.fitted:
             self._fit_space(texts, lesson.items)
-        new = self.space.entries(self._states(texts, self.space.layer))
+        new = self.space.entries(self._states(texts, [self.space.layer])[self.space.layer])
         self.store.add(lesson.document.sha256, new, lesson.dates, reach=self.space.reach(new))
         progress(1, 0.0)
         return Report(1, len(new.values_N), details={"keys": len(new.values_N), "gate": self.gate})
@@ -141,38 +141,31 @@ class RetrieveLogits(Method):
         ]
         depth = self.config.depth or (1.0 if not items else None)
         layers = candidates(self.lm.layers) if depth is None else [max(1, round(depth * self.lm.layers))]
-        states = target_states(self.lm, [sequence for _, sequence in general], layers)
-        layer = layers[0] if len(layers) == 1 else self._best_of(layers, states, items)
-        at = layers.index(layer)
-        self.space.fit(layer, self._gathered(general, [one[at] for one in states]), self._states(known, layer))
+        whitened_by = self._states(general, layers)
+        layer = layers[0] if len(layers) == 1 else self._best_of(whitened_by, items)
+        self.space.fit(layer, whitened_by[layer], self._states(known, [layer])[layer])
 
-    def _best_of(self, layers: list[int], general: list[list[Tensor]], items: Sequence[Example]) -> int:
-        """The layer by which the model tells its study items apart (depth.py)."""
-        asked = target_states(self.lm, [self._sequence(i.question, i.answer, i.context) for i in items], layers)
-        return best_layer(
-            {layer: torch.stack([one[at][0].float().cpu() for one in asked]) for at, layer in enumerate(layers)},
-            {layer: torch.cat([one[at].float().cpu() for one in general]) for at, layer in enumerate(layers)},
-            [item.answer for item in items],
-            self.config.shrinkage,
-        )
+    def _best_of(self, general: dict[int, States], items: Sequence[Example]) -> int:
+        """The layer by which the model answers its study items from one another (depth.py)."""
+        asked = [(i.question, self._sequence(i.question, i.answer, i.context)) for i in items]
+        states = self._states(asked, list(general))
+        return best_layer(states, general, [item.answer for item in items], self.config.shrinkage)
 
     def _sequence(self, question: str, answer: str, context: str = "") -> batch.Sequence:
         return study_sequence(self.lm, question, answer, context)
 
-    def _states(self, texts: list[tuple[str, batch.Sequence]], layer: int) -> States:
-        """The cue of every text, and the states before the targets of its sequence."""
-        found = target_states(self.lm, [sequence for _, sequence in texts], [layer])
-        return self._gathered(texts, [states_ND for (states_ND,) in found])
-
-    def _gathered(self, texts: list[tuple[str, batch.Sequence]], states: list[Tensor]) -> States:
+    def _states(self, texts: list[tuple[str, batch.Sequence]], layers: Sequence[int]) -> dict[int, States]:
+        """By layer, the cue of every text, and the states before the targets of its sequence."""
         sequences = [sequence for _, sequence in texts]
-        width = self.lm.model.get_input_embeddings().weight.shape[1]
-        return States(
-            self._cues([text for text, _ in texts]).cpu(),
-            torch.tensor([sequence.targets for sequence in sequences], dtype=torch.long),
-            torch.cat([torch.zeros(0, width), *(one.float().cpu() for one in states)]),
-            torch.tensor([i for s in sequences for i in s.ids[max(1, s.target_from) :]], dtype=torch.long),
-        )
+        cues = self._cues([text for text, _ in texts]).cpu()
+        lengths = torch.tensor([sequence.targets for sequence in sequences], dtype=torch.long)
+        tokens = torch.tensor([i for s in sequences for i in s.ids[max(1, s.target_from) :]], dtype=torch.long)
+        none = torch.zeros(0, self.lm.model.get_input_embeddings().weight.shape[1])
+        found = target_states(self.lm, sequences, layers)
+        return {
+            layer: States(cues, lengths, torch.cat([none, *(one[at].float().cpu() for one in found)]), tokens)
+            for at, layer in enumerate(layers)
+        }
 
     def _cues(self, texts: Sequence[str]) -> Tensor:
         """[I, D] the mean embedding of each text's tokens: its words, whatever their order."""

@@ -165,7 +165,7 @@ class Table:
             if None not in kept:
                 return cls(tuple(near), last.keys_UD, last.values_U, last.places_BM[kept], last.cosines_BM[kept])
         entries = near[0].entries
-        unique_U, places = torch.cat([one.places_M for one in near]).unique(return_inverse=True)
+        unique_U, places = torch.cat([one.places_M for one in near]).unique(return_inverse=True)  # type: ignore[no-untyped-call]
         places_BM = pad_sequence(places.split([len(one.places_M) for one in near]), batch_first=True)
         cosines_BM = pad_sequence([one.cosines_M for one in near], batch_first=True, padding_value=-torch.inf)
         return cls(tuple(near), entries.keys_ND[unique_U].float(), entries.values_N[unique_U], places_BM, cosines_BM)
