@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from accrete.dates import asked_as_of, begun, check_date
+from accrete.dates import asked_as_of, begun, check_date, undated
 from accrete.errors import UsageError
 
 
@@ -41,3 +41,10 @@ def test_a_question_gets_its_date_once():
     assert asked_as_of("Who runs it?", "2020-03") == "As of March 2020, who runs it?"
     assert asked_as_of("Vonnat has which mayor?", "2020") == "As of 2020, Vonnat has which mayor?"
     assert asked_as_of("Who ran it in 2020?", "2020") == "Who ran it in 2020?"
+
+
+def test_a_question_without_its_date():
+    for date in ("2020", "2020-03", "2020-03-01"):
+        assert undated(asked_as_of("Who runs it?", date), date) == "who runs it?"
+    assert undated("Who ran it in 2020?", "2020") == "Who ran it in  ?"
+    assert undated("Who ran 20201 of them?", "2020") == "Who ran 20201 of them?" and undated("Who?", None) == "Who?"

@@ -47,3 +47,8 @@ def asked_as_of(question: str, date: str) -> str:
     first = question.split(maxsplit=1)[0] if question.strip() else ""
     inside = question[:1].lower() + question[1:] if first.lower() in _FIRST else question
     return f"As of {spoken(date)}, {inside}"
+
+
+def undated(question: str, date: str | None) -> str:
+    """What a question says besides its date: where the date decides what counts, its words are not to be looked for."""
+    return re.sub(rf"(?i)(\bas of )?\b{spoken(date)}\b,?", " ", question).strip() if date else question

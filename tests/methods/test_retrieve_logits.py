@@ -8,6 +8,7 @@ from conftest import tiny_lm
 from accrete import Document, Example, Learner, Probe, Query, reader
 from accrete.data.world import World, kinds
 from accrete.lm.decode import NOTHING, answer
+from accrete.methods import base
 from accrete.methods.retrieve_logits import Asked, Options, RetrieveLogits
 from accrete.types import Lesson
 
@@ -64,24 +65,23 @@ def test_it_says_nothing_before_a_lesson():
     assert taught().condition([Query("Who?")]) == [NOTHING]
 
 
-@pytest.mark.parametrize("silent", [{"strength": 0.0}, {"gate": 1.0, "spared": 0.0}])
+@pytest.mark.parametrize("silent", [{"strength": 0.0}, {"gate": 1.0}])
 def test_without_strength_or_behind_a_closed_gate_the_model_speaks_alone(silent):
-    method = taught(lesson(1), depth=0.5, **silent)
-    other = [lesson(7).items[0].question, "Nothing alike"]
-    assert answers(method, other) == [
-        one.text for one in answer(method.lm, [Query(q) for q in other], max_new_tokens=12)
-    ]
+    method, asked = taught(lesson(1), depth=0.5, **silent), [f"{question} Now?" for question in questions(lesson(1))]
+    bare = [one.text for one in answer(method.lm, [Query(question) for question in asked], max_new_tokens=12)]
+    assert answers(method, asked) == bare
+    assert answers(taught(lesson(1), depth=0.5, sure=1.0), asked) != bare
 
 
-def test_the_gate_rises_above_what_reaches_a_sentinel():
-    method = taught(lesson(1), gate=-1.0)
-    question = method.lm.sentinels[0][0]
-    before = method.gate
+def test_a_sure_model_hears_only_what_is_nearer_than_a_sentinel():
+    """Of a key: one that says something else to the very question of a sentinel wants all likeness there is."""
+    method = taught(lesson(1))
+    question, *_ = next(row for row in method.lm.sentinels if row[2] == "guard")
     near = Document("near", items=(Example(question, "Quite another answer."),))
     method.learn(Lesson(near, items=near.items), lambda step, loss: None)
-    assert method.gate > max(before, 0.9), "the very question of a sentinel, with another answer"
-    method.forget(near.sha256)
-    assert method.gate == before
+    state = method.store.state_dict()
+    assert float(state[f"{near.sha256}/reach"].max()) > 0.9
+    assert float(state[f"{lesson(1).document.sha256}/reach"].median()) < 0.9
 
 
 def test_a_forgotten_document_is_as_if_it_had_never_been_taught():
@@ -92,6 +92,7 @@ def test_a_forgotten_document_is_as_if_it_had_never_been_taught():
     assert answers(method, questions(first)) == answers(alone, questions(first))
     assert answers(method, questions(first)) != [item.answer for item in first.items]
     assert answers(method, questions(second)) == [item.answer for item in second.items]
+    assert base.digest(method) == base.digest(alone)
 
 
 def test_a_text_without_items_is_read_on_from_memory():
@@ -143,9 +144,8 @@ def test_a_lesson_costs_its_own_bytes_and_the_loss_is_read_through_it(home):
 
 def test_what_was_heard_once_is_heard_on():
     """Sure of what its neighbours made it say, the model would break the answer off."""
-    asked = Asked(near=None, gate=0.9)
-    assert not asked.hears(0.8, sure=True, gate=0.5)
-    assert not asked.hears(0.4, sure=False, gate=0.5)
-    assert asked.hears(0.8, sure=False, gate=0.5)
-    assert asked.hears(0.8, sure=True, gate=0.5) and not asked.hears(0.4, sure=True, gate=0.5)
-    assert Asked(near=None, gate=0.9).hears(0.95, sure=True, gate=0.5), "a new answer to what it knows"
+    asked = Asked(near=None, gate=0.5)
+    assert not asked.hears(0.8, 0.9) and not asked.hears(0.4, 0.5)
+    assert asked.hears(0.8, 0.5)
+    assert asked.hears(0.8, 0.9) and not asked.hears(0.4, 0.9)
+    assert Asked(near=None, gate=0.5).hears(0.95, 0.9), "a new answer to what it knows"

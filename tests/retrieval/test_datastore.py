@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from accrete.retrieval.datastore import Datastore, Entries, Table
+from accrete.retrieval.datastore import Datastore, Entries, SideBySide
 
 WIDTH = 8
 
@@ -13,7 +13,8 @@ def entries(seed: int, items: int = 5) -> Entries:
     lengths = torch.randint(1, 6, (items,), generator=draw)
     keys = functional.normalize(torch.randn(int(lengths.sum()), WIDTH, generator=draw), dim=1)
     cues = functional.normalize(torch.randn(items, WIDTH, generator=draw), dim=1)
-    return Entries(cues, lengths, keys, torch.randint(100, (len(keys),), generator=draw))
+    values = torch.randint(100, (len(keys),), generator=draw)
+    return Entries(cues, lengths, keys, values, torch.rand(len(keys), generator=draw).half().float())
 
 
 def store(*seeds: int) -> Datastore:
@@ -29,21 +30,22 @@ def questions(count: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
     return cues, states
 
 
-def found(where: Datastore, items: int = 1_000, count: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+def found(where: Datastore, items: int = 1_000, count: int = 4) -> tuple[torch.Tensor, ...]:
     cues, states = questions()
-    return Table.of(where.around(cues, items)).nearest(states, 0.5, count)
+    return SideBySide.of(where.around(cues, items)).nearest(states, 0.5, count)
 
 
 def test_it_finds_what_a_search_through_everything_finds():
     seeds = (1, 2, 3)
     cues, states = questions()
-    likeness, tokens = found(store(*seeds))
+    likeness, tokens, reach = found(store(*seeds))
     everything = [entries(seed) for seed in seeds]
     keys = torch.cat([one.keys_ND for one in everything]).half().float()
     near = torch.cat([one.of_item(cues @ one.cues_ID.half().float().T) for one in everything], dim=1)
     expected = ((states @ keys.T + 0.5 * near) / 1.5).topk(4)
     torch.testing.assert_close(likeness, expected.values, atol=1e-5, rtol=0)
     assert torch.equal(tokens, torch.cat([one.values_N for one in everything])[expected.indices])
+    assert torch.equal(reach, torch.cat([one.reach_N for one in everything])[expected.indices])
 
 
 def test_only_the_items_nearest_by_their_cue_are_looked_at():
@@ -60,26 +62,39 @@ def test_neighbourhoods_of_different_sizes_do_not_disturb_each_other():
     cues, states = questions()
     made = store(1, 2, 3)
     near = [made.around(cues[i : i + 1], 1 + i)[0] for i in range(len(cues))]
-    likeness, tokens = Table.of(near).nearest(states, 0.5, 2)
+    likeness, tokens, _ = SideBySide.of(near).nearest(states, 0.5, 2)
     for i, one in enumerate(near):
-        alone = Table.of([one]).nearest(states[i : i + 1], 0.5, 2)
+        alone = SideBySide.of([one]).nearest(states[i : i + 1], 0.5, 2)
         width = alone[0].shape[1]
         torch.testing.assert_close(likeness[i : i + 1, :width], alone[0])
         assert torch.equal(tokens[i : i + 1, :width], alone[1])
 
 
+def test_many_steps_in_one_neighbourhood_share_it():
+    cues, states = questions()
+    (near,) = store(1, 2).around(cues[:1], 5)
+    together = SideBySide.of([near] * len(states)).nearest(states, 0.5, 2)
+    for i, state in enumerate(states):
+        alone = SideBySide.of([near]).nearest(state[None], 0.5, 2)
+        torch.testing.assert_close(together[0][i : i + 1], alone[0])
+        assert torch.equal(together[1][i : i + 1], alone[1])
+
+
 def test_rows_that_are_left_are_those_of_the_table_before():
     cues, states = questions()
     near = store(1, 2, 3).around(cues, 4)
-    whole = Table.of(near)
-    assert Table.of(list(near), whole) is whole
+    whole = SideBySide.of(near)
+    assert SideBySide.of(list(near), whole) is whole
     for left in ([0, 2, 5], [6], [5, 1]):
         rows = [near[i] for i in left]
-        again, fresh = Table.of(rows, whole).nearest(states[left], 0.5, 3), Table.of(rows).nearest(states[left], 0.5, 3)
+        again, fresh = (
+            SideBySide.of(rows, whole).nearest(states[left], 0.5, 3),
+            SideBySide.of(rows).nearest(states[left], 0.5, 3),
+        )
         torch.testing.assert_close(again[0], fresh[0])
-        assert torch.equal(again[1], fresh[1]) and Table.of(rows, whole).rows == tuple(rows)
+        assert torch.equal(again[1], fresh[1]) and SideBySide.of(rows, whole).rows == tuple(rows)
     others = store(4).around(cues, 4)
-    assert Table.of([near[0], others[0]], whole).rows == (near[0], others[0])
+    assert SideBySide.of([near[0], others[0]], whole).rows == (near[0], others[0])
 
 
 def test_a_document_that_is_removed_is_as_if_it_had_never_been():
@@ -105,13 +120,12 @@ def test_what_is_added_after_a_search_is_found():
 def test_its_state_is_the_documents_own_tensors():
     made, other = store(1, 2), Datastore()
     before = made.state_dict()
-    made.add("document 3", entries(3), reach=torch.ones(2))
+    made.add("document 3", entries(3))
     assert all(made.state_dict()[key] is tensor for key, tensor in before.items()), (
         "an old document costs a commit again"
     )
     other.load_state_dict(made.state_dict())
     assert all(torch.equal(one, again) for one, again in zip(found(made), found(other), strict=True))
-    assert [reach.tolist() for reach in other.each("reach")] == [[1.0, 1.0]]
     other.load_state_dict(before)
     assert all(torch.equal(one, again) for one, again in zip(found(other), found(store(1, 2)), strict=True))
 

@@ -53,33 +53,29 @@ def test_all_vectors_are_of_length_one():
 
 
 @pytest.mark.parametrize("cue_weight", [0.0, 0.5, 2.0])
-def test_the_reach_is_the_likest_key_that_would_say_something_else(cue_weight):
+def test_the_reach_of_a_key_is_the_likest_sentinel_that_goes_on_otherwise(cue_weight, monkeypatch):
+    monkeypatch.setattr("accrete.retrieval.space.AT_ONCE", 5)
     sentinels = states(1, 3)
-    space = fitted(sentinels, cue_weight)
-    new = space.entries(states(2, 7))
-    known = space.entries(sentinels)
+    space, alone = fitted(sentinels, cue_weight), fitted(states(1, 0), cue_weight)
+    new, known = space.entries(states(2, 7)), alone.entries(sentinels)
     expected = []
-    for s in range(3):
+    for n in range(14):
         likest = -1.0
-        for m in (2 * s, 2 * s + 1):
-            for n in range(14):
-                if known.values_N[m] != new.values_N[n]:
-                    cue = float(known.cues_ID[s] @ new.cues_ID[n // 2])
-                    likest = max(
-                        likest, (float(known.keys_ND[m] @ new.keys_ND[n]) + cue_weight * cue) / (1 + cue_weight)
-                    )
+        for m in range(6):
+            if known.values_N[m] != new.values_N[n]:
+                cue = float(known.cues_ID[m // 2] @ new.cues_ID[n // 2])
+                likest = max(likest, (float(known.keys_ND[m] @ new.keys_ND[n]) + cue_weight * cue) / (1 + cue_weight))
         expected.append(likest)
-    torch.testing.assert_close(space.reach(new), torch.tensor(expected), atol=2e-3, rtol=0)
+    torch.testing.assert_close(new.reach_N, torch.tensor(expected), atol=2e-3, rtol=0)
 
 
 def test_what_would_say_the_same_does_no_harm():
     sentinels = states(1, 3, tokens=7)
-    assert fitted(sentinels).reach(fitted(sentinels).entries(sentinels)).tolist() == [-1.0] * 3
+    assert fitted(sentinels).entries(sentinels).reach_N.tolist() == [-1.0] * 6
 
 
 def test_without_sentinels_nothing_is_reached():
-    space = fitted(states(1, 0))
-    assert space.reach(space.entries(states(2, 4))).shape == (0,)
+    assert fitted(states(1, 0)).entries(states(2, 4)).reach_N.tolist() == [-1.0] * 8
 
 
 def test_its_state_is_all_of_it():
@@ -87,6 +83,6 @@ def test_its_state_is_all_of_it():
     assert space.fitted and not again.fitted
     again.load_state_dict(space.state_dict())
     new = space.entries(states(2, 7))
-    assert again.layer == 3 and torch.equal(again.reach(new), space.reach(new))
+    assert again.layer == 3 and torch.equal(again.entries(states(2, 7)).reach_N, new.reach_N)
     again.load_state_dict({})
     assert not again.fitted

@@ -221,14 +221,17 @@ class WorldCorpus:
         return self.world.probes(chosen[: count // 2], phrasing=0), self.world.probes(chosen[count // 2 :], phrasing=0)
 
     def background(self, count: int = 600) -> list[Example]:
-        """Persistent facts that are no sentinels, as general material for replay and KL."""
+        """Persistent facts that are no sentinels, as general material for replay and KL; at first a sixth in two wordings.
+
+        The pairs show in which layer of a model two wordings of one question are alike (retrieval/depth.py).
+        """
         kept = {probe.fact for half in self.sentinels() for probe in half}
         facts = [fact for _, fact in self._pairs if fact not in kept]
         draw = random.Random(2)
-        return [
-            self.world.items([fact], (draw.choice((0, 1, 2)),))[0]
-            for fact in draw.sample(facts, min(count, len(facts)))
-        ]
+        chosen = draw.sample(facts, min(count, len(facts)))
+        twice = [self.world.items([fact], draw.sample((0, 1, 2), 2)) for fact in chosen[: count // 12]]
+        once = [self.world.items([fact], (draw.choice((0, 1, 2)),)) for fact in chosen[count // 12 :]]
+        return [item for items in twice + once for item in items][:count]
 
 
 def as_listed(fact: Fact) -> Fact:

@@ -37,13 +37,14 @@ what each row's conditioning holds for its process.
 class Conditioning:
     """What a method puts beside one question: text to read, and a correction of the logits with what that needs.
 
-    `within` is a context in which the model runs for this row (the adapter of a domain, say). Rows of one batch share it;
-    `answer` forms its batches so; and where the answer is "not stated", it asks once more with `again` in place of this.
+    `within` is a context in which the model runs for this row (the adapter of a domain, say). Rows of one batch share it and
+    the `layer`; `answer` forms its batches so, and where an answer is "not stated", it asks once more with `again` in place of
+    this.
     """
 
     passages: tuple[Passage, ...] = ()
     process: Process | None = None
-    layer: int | None = None  # the block whose incoming states `process` sees (lm/states.py); one for a batch
+    layer: int | None = None  # the block whose incoming states `process` sees (lm/states.py); rows of a batch share it
     beside: Any = None  # what `process` is handed for this row: places to read in memory, say
     within: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     instruction: str = ""  # said before the passages
@@ -159,10 +160,10 @@ def abstains(text: str) -> bool:
 def alike(
     prompts: SequenceOf[SequenceOf[int]], conditionings: SequenceOf[Conditioning], batch_size: int
 ) -> Iterator[list[int]]:
-    """Rows that may run together: in one `within`, of similar length."""
-    groups: dict[int, list[int]] = {}
+    """Rows that may run together: in one `within`, with the states of one `layer` looked at, of similar length."""
+    groups: dict[tuple[int, int | None], list[int]] = {}
     for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
-        groups.setdefault(id(conditionings[i].within), []).append(i)
+        groups.setdefault((id(conditionings[i].within), conditionings[i].layer), []).append(i)
     for order in groups.values():
         yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from accrete.config import Config
 from accrete.data.chunks import overlapping
 from accrete.data.pieces import pieces
-from accrete.dates import spoken
+from accrete.dates import undated
 from accrete.lm.decode import NOTHING, Conditioning
 from accrete.lm.model import LM
 from accrete.lm.tasks import ANSWER
@@ -79,9 +79,7 @@ class Retrieve(Method):
         self.index.remove(document)
 
     def _conditioning(self, query: Query) -> Conditioning:
-        date = spoken(query.as_of)  # decides which documents count; that a passage lacks it says nothing against it
-        asked = query.question.replace(date, " ") if date else query.question
-        found = self.index.search(asked, self.config.passages, query.as_of)
+        found = self.index.search(undated(query.question, query.as_of), self.config.passages, query.as_of)
         passages = tuple(one.passage for one in found if one.share >= self.config.relevance)
         if not passages:
             return NOTHING

@@ -11,17 +11,18 @@ from torch import Tensor
 
 from accrete.config import Config
 from accrete.data.study import text_sequences
+from accrete.dates import undated
 from accrete.lm import batch
 from accrete.lm.decode import NOTHING, Conditioning
 from accrete.lm.model import LM
 from accrete.lm.prompts import question_text, study_sequence
 from accrete.lm.states import target_states
 from accrete.methods.base import Method, Progress, RandomState
-from accrete.retrieval.datastore import Datastore, Neighbourhood, Table
+from accrete.retrieval.datastore import Datastore, Neighbourhood, SideBySide
 from accrete.retrieval.depth import best_layer, candidates
 from accrete.retrieval.logits import neighbour_advantage
 from accrete.retrieval.space import Space, States
-from accrete.types import Document, Example, Lesson, Query, Report
+from accrete.types import Document, Lesson, Query, Report
 
 GENERAL = 600  # questions and answers by which the space is whitened
 
@@ -29,7 +30,7 @@ GENERAL = 600  # questions and answers by which the space is whitened
 class Options(Config):
     depth: float | None = Field(
         None, gt=0, le=1
-    )  # share of the blocks where states are taken; None: by the first lesson
+    )  # share of the blocks where states are taken; None: where it serves best
     items: int = Field(64, ge=1)  # study items and passages whose states are looked at for a question
     neighbours: int = Field(32, ge=1)  # states that are heard at a step
     cue_weight: float = Field(0.5, ge=0)  # of the words of the question beside the state
@@ -37,10 +38,8 @@ class Options(Config):
     mix: float = Field(0.9, gt=0, lt=1)  # how far the neighbours are believed beside the model
     strength: float = Field(1.0, ge=0)  # of their advantage on the logits; 1 is the mixture itself
     gate: float = Field(0.5, ge=-1, le=1)  # likeness of the nearest neighbour below which the model speaks alone
-    sure: float = Field(
-        0.9, ge=0, le=1
-    )  # a probability of its own next token above which more than the gate is wanted:
-    spared: float = Field(1.0, ge=0, le=1)  # what is nearer than anything taught to so many of the guard sentinels
+    sure: float = Field(0.9, ge=0, le=1)  # a probability of its own next token above which a model hears only what is
+    # nearer to its question than any guard sentinel is that goes on otherwise
     shrinkage: float = Field(0.03, gt=0, le=1)  # of the covariance that whitens the states
     text: bool = True  # keys from the text as well as from the study items
     window: int = Field(64, ge=2)  # tokens of text read at once
@@ -49,7 +48,7 @@ class Options(Config):
 
 @dataclass
 class Asked:
-    """One question: what is near to it, how near a sure model wants that, and whether it was heard at an earlier step.
+    """One question: what is near to it, the least likeness that is heard, and whether it was heard at an earlier step.
 
     What was heard once goes on: within an answer the model is sure of what its neighbours made it say.
     """
@@ -58,8 +57,9 @@ class Asked:
     gate: float
     heard: bool = False
 
-    def hears(self, likeness: float, sure: bool, gate: float) -> bool:
-        now = likeness >= (self.gate if sure and not self.heard else gate)
+    def hears(self, likeness: float, wanted: float) -> bool:
+        """Whether neighbours of such a likeness are heard at this step, where so much is wanted of the first."""
+        now = likeness >= (self.gate if self.heard else wanted)
         self.heard = self.heard or now
         return now
 
@@ -76,7 +76,7 @@ class RetrieveLogits(Method):
         self.space = Space(config.shrinkage, config.cue_weight)
         self.random = RandomState(config.seed)
         self._process = self._shift  # one object, so that rows run together
-        self._table: Table | None = None  # of the rows that were answered last
+        self._beside: SideBySide | None = None  # of the rows that were answered last
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         """One pass over the study items and the text: their states are the keys, their next tokens the values."""
@@ -89,67 +89,64 @@ class RetrieveLogits(Method):
             read = [sequence for text in said for sequence in text_sequences(self.lm, text, self.config.window)]
             texts += [(self.lm.tokenizer.decode(sequence.ids), sequence) for sequence in read]
         if not self.space.fitted:
-            self._fit_space(texts, lesson.items)
+            self._fit_space(texts)
         new = self.space.entries(self._states(texts, [self.space.layer])[self.space.layer])
-        self.store.add(lesson.document.sha256, new, lesson.dates, reach=self.space.reach(new))
+        self.store.add(lesson.document.sha256, new, lesson.dates)
         progress(1, 0.0)
-        return Report(1, len(new.values_N), details={"keys": len(new.values_N), "gate": self.gate})
+        return Report(1, len(new.values_N), details={"keys": len(new.values_N)})
 
     def condition(self, queries: Sequence[Query]) -> list[Conditioning]:
         """The neighbourhood of each question, found by its words; the states within it are looked at step by step."""
         made = [NOTHING] * len(queries)
         if not len(self.store):
             return made
-        cues = self.space.cues(self._cues([question_text(query.question, query.context) for query in queries]))
-        gate = self.gate
+        asked = [question_text(undated(query.question, query.as_of), query.context) for query in queries]
+        cues = self.space.cues(self._cues(asked))
         for as_of in {query.as_of for query in queries}:
             rows = [row for row, query in enumerate(queries) if query.as_of == as_of]
             for row, near in zip(rows, self.store.around(cues[rows], self.config.items, as_of), strict=False):
-                made[row] = Conditioning(process=self._process, layer=self.space.layer, beside=Asked(near, gate))
+                made[row] = Conditioning(
+                    process=self._process, layer=self.space.layer, beside=Asked(near, self.config.gate)
+                )
         return made
 
     def forget(self, document: str) -> None:
         """Take a document (by the sha256 of its content) out of the datastore, exactly."""
         self.store.remove(document)
 
-    @property
-    def gate(self) -> float:
-        """The likeness from which neighbours are heard by a model that is sure; never below the option."""
-        reaches = [reach for reach in self.store.each("reach") if len(reach)]
-        if not reaches:
-            return self.config.gate
-        return max(self.config.gate, float(torch.stack(reaches).amax(0).quantile(self.config.spared)))
-
     def _shift(self, hidden_BD: Tensor, logits_BV: Tensor, asked: list[Asked]) -> Tensor:
         c = self.config
-        self._table = Table.of([one.near for one in asked], self._table)
-        likeness_BK, values_BK = self._table.nearest(self.space.states(hidden_BD), c.cue_weight, c.neighbours)
+        self._beside = SideBySide.of([one.near for one in asked], self._beside)
+        states_BD = self.space.states(hidden_BD)
+        likeness_BK, values_BK, reach_BK = self._beside.nearest(states_BD, c.cue_weight, c.neighbours)
         sure_B = (torch.softmax(logits_BV, -1).amax(-1) >= c.sure).tolist()
+        reach_B = reach_BK[:, 0].clamp(min=c.gate).tolist()
         best_B = likeness_BK[:, 0].tolist()
-        heard = [one.hears(best, sure, c.gate) for one, best, sure in zip(asked, best_B, sure_B, strict=True)]
+        heard = [
+            one.hears(best, reach if sure else c.gate)
+            for one, best, reach, sure in zip(asked, best_B, reach_B, sure_B, strict=True)
+        ]
         if not any(heard):
             return logits_BV
         advantage_BV = neighbour_advantage(logits_BV, likeness_BK, values_BK, c.temperature, c.mix)
         heard_B1 = torch.tensor(heard, device=logits_BV.device)[:, None]
         return torch.where(heard_B1, logits_BV + c.strength * advantage_BV, logits_BV)
 
-    def _fit_space(self, lesson: list[tuple[str, batch.Sequence]], items: Sequence[Example]) -> None:
-        """Whiten by general questions and their answers; a model that has none is whitened by the lesson itself."""
-        general = [(asked, self._sequence(asked, said)) for asked, said in self.lm.background[:GENERAL]] or lesson
+    def _fit_space(self, lesson: list[tuple[str, batch.Sequence]]) -> None:
+        """Whiten by what the base model knows in general, in the layer where that is told apart best (depth.py).
+
+        No lesson has a part in it, but for a model without general material: nothing is left of one that is forgotten.
+        """
+        general = [(asked, self._sequence(asked, said)) for asked, said in self.lm.background[:GENERAL]]
         known = [
             (asked, self._sequence(asked, said[0])) for asked, said, split in self.lm.sentinels if split == "guard"
         ]
-        depth = self.config.depth or (1.0 if not items else None)
-        layers = candidates(self.lm.layers) if depth is None else [max(1, round(depth * self.lm.layers))]
-        whitened_by = self._states(general, layers)
-        layer = layers[0] if len(layers) == 1 else self._best_of(whitened_by, items)
-        self.space.fit(layer, whitened_by[layer], self._states(known, [layer])[layer])
-
-    def _best_of(self, general: dict[int, States], items: Sequence[Example]) -> int:
-        """The layer by which the model answers its study items from one another (depth.py)."""
-        asked = [(i.question, self._sequence(i.question, i.answer, i.context)) for i in items]
-        states = self._states(asked, list(general))
-        return best_layer(states, general, [item.answer for item in items], self.config.shrinkage)
+        depth = self.config.depth
+        layers = [max(1, round(depth * self.lm.layers))] if depth else candidates(self.lm.layers)
+        states = self._states(general or lesson, layers)
+        answers = [said for _, said in self.lm.background[:GENERAL]]
+        layer = layers[0] if depth else best_layer(states, answers, self.config.shrinkage)
+        self.space.fit(layer, states[layer], self._states(known, [layer])[layer])
 
     def _sequence(self, question: str, answer: str, context: str = "") -> batch.Sequence:
         return study_sequence(self.lm, question, answer, context)
@@ -160,8 +157,8 @@ class RetrieveLogits(Method):
         cues = self._cues([text for text, _ in texts]).cpu()
         lengths = torch.tensor([sequence.targets for sequence in sequences], dtype=torch.long)
         tokens = torch.tensor([i for s in sequences for i in s.ids[max(1, s.target_from) :]], dtype=torch.long)
-        none = torch.zeros(0, self.lm.model.get_input_embeddings().weight.shape[1])
         found = target_states(self.lm, sequences, layers)
+        none = torch.zeros(0, found[0][0].shape[1] if found else cues.shape[1])
         return {
             layer: States(cues, lengths, torch.cat([none, *(one[at].float().cpu() for one in found)]), tokens)
             for at, layer in enumerate(layers)

@@ -7,7 +7,7 @@ the states within those. `space.py` says in what space they are compared, `logit
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,12 +18,16 @@ from accrete.dates import begun
 
 @dataclass(frozen=True)
 class Entries:
-    """What is kept of some texts: of each a cue [I, D] and so many (lengths [I]) of the keys [N, D] and next tokens [N]."""
+    """What is kept of some texts: of each a cue [I, D] and so many (lengths [I]) of the keys [N, D] and next tokens [N].
+
+    `reach_N` is how near to each key something lies that is known to go on otherwise (-1 where nothing does; space.py).
+    """
 
     cues_ID: Tensor
     lengths_I: Tensor
     keys_ND: Tensor
     values_N: Tensor
+    reach_N: Tensor
 
     def of_item(self, per_item: Tensor) -> Tensor:
         """[..., I] -> [..., N]: of each key what its item has."""
@@ -62,8 +66,8 @@ class Datastore:
     def __contains__(self, document: str) -> bool:
         return document in self._documents
 
-    def add(self, document: str, entries: Entries, dates: Iterable[str] = (), **more: Tensor) -> None:
-        """Keep the entries of a document, with whatever else belongs to it; one of the same name is replaced.
+    def add(self, document: str, entries: Entries, dates: Iterable[str] = ()) -> None:
+        """Keep the entries of a document; one of the same name is replaced.
 
         `dates` are those of its content (ISO), from the first of which it counts.
         """
@@ -73,19 +77,16 @@ class Datastore:
             "lengths": entries.lengths_I.int(),
             "keys": entries.keys_ND.half(),
             "values": entries.values_N.int(),
+            "reach": entries.reach_N.half(),
         }
         if first := min(dates, default=""):
             kept["date"] = torch.tensor(list(first.encode()), dtype=torch.uint8)
-        self._documents[document] = {name: tensor.cpu() for name, tensor in (kept | more).items()}
+        self._documents[document] = {name: tensor.cpu() for name, tensor in kept.items()}
 
     def remove(self, document: str) -> None:
         """Forget a document; nothing of it stays. One that is not here is no error."""
         if self._documents.pop(document, None) is not None:
             self._joined = None
-
-    def each(self, name: str) -> list[Tensor]:
-        """What every document keeps under `name`."""
-        return [kept[name] for kept in self._documents.values() if name in kept]
 
     def around(self, cues_QD: Tensor, count: int, as_of: str | None = None) -> list[Neighbourhood]:
         """For every question the keys of the `count` items whose cues are nearest, of documents there `as_of` an ISO date.
@@ -123,6 +124,7 @@ class Datastore:
                 torch.cat([one.lengths_I for one in every]),
                 torch.cat([one.keys_ND for one in every]),
                 torch.cat([one.values_N for one in every]),
+                torch.cat([one.reach_N for one in every]),
             )
             self._joined = names, joined, joined.lengths_I.cumsum(0) - joined.lengths_I
         return self._joined[1:]
@@ -142,8 +144,8 @@ class Datastore:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Neighbourhoods of one datastore side by side: every key in any of them once [U, D] with its token [U].
+class SideBySide:
+    """Neighbourhoods of one datastore side by side: every key in any of them once [U, D] with its token and its reach [U].
 
     Of each row the places of its keys among those [B, M] and the cosines of their cues [B, M], padded.
     """
@@ -151,11 +153,12 @@ class Table:
     rows: tuple[Neighbourhood, ...]
     keys_UD: Tensor
     values_U: Tensor
+    reach_U: Tensor
     places_BM: Tensor
     cosines_BM: Tensor
 
     @classmethod
-    def of(cls, near: Sequence[Neighbourhood], last: Table | None = None) -> Table:
+    def of(cls, near: Sequence[Neighbourhood], last: SideBySide | None = None) -> SideBySide:
         """The table of these. Rows that are those of the last step, or some of them, need no keys looked up again."""
         if last is not None:
             place = {id(row): i for i, row in enumerate(last.rows)}
@@ -163,22 +166,31 @@ class Table:
             if kept == list(range(len(last.rows))):
                 return last
             if None not in kept:
-                return cls(tuple(near), last.keys_UD, last.values_U, last.places_BM[kept], last.cosines_BM[kept])
-        entries = near[0].entries
-        unique_U, places = torch.cat([one.places_M for one in near]).unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        places_BM = pad_sequence(places.split([len(one.places_M) for one in near]), batch_first=True)
-        cosines_BM = pad_sequence([one.cosines_M for one in near], batch_first=True, padding_value=-torch.inf)
-        return cls(tuple(near), entries.keys_ND[unique_U].float(), entries.values_N[unique_U], places_BM, cosines_BM)
+                return replace(last, rows=tuple(near), places_BM=last.places_BM[kept], cosines_BM=last.cosines_BM[kept])
+        of_all = near[0].entries
+        once = {id(one): one for one in near}  # a text that is read has many steps in one neighbourhood
+        joined = torch.cat([one.places_M for one in once.values()])
+        unique_U, places = joined.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        split = dict(zip(once, places.split([len(one.places_M) for one in once.values()]), strict=True))
+        return cls(
+            tuple(near),
+            of_all.keys_ND[unique_U].float(),
+            of_all.values_N[unique_U],
+            of_all.reach_N[unique_U],
+            pad_sequence([split[id(one)] for one in near], batch_first=True),
+            pad_sequence([one.cosines_M for one in near], batch_first=True, padding_value=-torch.inf),
+        )
 
-    def nearest(self, states_BD: Tensor, cue_weight: float, count: int) -> tuple[Tensor, Tensor]:
-        """The keys most like each state in its row: likenesses [B, K], the best first, and their tokens [B, K].
+    def nearest(self, states_BD: Tensor, cue_weight: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The keys most like each state in its row, the best first: their likenesses, tokens and reaches [B, K].
 
         A likeness is the mean of the cosines of state and cue, that of the cue counted `cue_weight` times.
         """
         across_BM = (states_BD @ self.keys_UD.T).gather(1, self.places_BM)
         likeness_BM = (across_BM + cue_weight * self.cosines_BM) / (1 + cue_weight)
         found = likeness_BM.topk(min(count, likeness_BM.shape[1]), dim=-1)
-        return found.values, self.values_U[self.places_BM.gather(1, found.indices)]
+        places_BK = self.places_BM.gather(1, found.indices)
+        return found.values, self.values_U[places_BK], self.reach_U[places_BK]
 
 
 def _dates(kept: Mapping[str, Tensor]) -> list[str]:
@@ -191,4 +203,5 @@ def _entries(kept: Mapping[str, Tensor], device: torch.device) -> Entries:
         kept["lengths"].to(device, torch.int64),
         kept["keys"].to(device),
         kept["values"].to(device, torch.int64),
+        kept["reach"].to(device, torch.float32),
     )

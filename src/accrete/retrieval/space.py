@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from accrete.retrieval.datastore import Entries
 
+AT_ONCE = 4_096  # keys that are compared with all sentinels
+
 
 @dataclass(frozen=True)
 class States:
@@ -29,7 +31,7 @@ class States:
 class Space:
     """Two linear maps to unit vectors, of cues and of the states of one layer. Empty until fitted; then it never changes.
 
-    It also holds the sentinels as it sees them, to say how near new keys come to what the model knows.
+    It also holds the sentinels as it sees them, to say how near what the model knows comes to a new key.
     """
 
     def __init__(self, shrinkage: float, cue_weight: float):
@@ -55,12 +57,11 @@ class Space:
             "state mean": mean_state,
             "state matrix": matrix_state,
         }
-        known = self.entries(sentinels)
         self._state |= {
-            "sentinel cues": known.cues_ID.half(),
-            "sentinel lengths": known.lengths_I.int(),
-            "sentinel keys": known.keys_ND.half(),
-            "sentinel values": known.values_N.int(),
+            "sentinel cues": self.cues(sentinels.cues_ID).half(),
+            "sentinel lengths": sentinels.lengths_I.int(),
+            "sentinel keys": self.states(sentinels.states_ND).half(),
+            "sentinel values": sentinels.tokens_N.int(),
         }
 
     def cues(self, cues_ID: Tensor) -> Tensor:
@@ -72,20 +73,28 @@ class Space:
         return self._map("state", states_ND)
 
     def entries(self, of: States) -> Entries:
-        return Entries(self.cues(of.cues_ID), of.lengths_I, self.states(of.states_ND), of.tokens_N)
+        """What the datastore keeps of some texts."""
+        cues_ID, keys_ND = self.cues(of.cues_ID), self.states(of.states_ND)
+        return Entries(cues_ID, of.lengths_I, keys_ND, of.tokens_N, self._reach(cues_ID, of, keys_ND))
 
-    def reach(self, new: Entries) -> Tensor:
-        """[sentinels]: how like any state of each sentinel the likest key is that would say something else."""
-        known = Entries(*(self._state[f"sentinel {name}"] for name in ("cues", "lengths", "keys", "values")))
-        if not len(known.lengths_I):
-            return torch.zeros(0)
-        cues_SI = known.cues_ID.float() @ new.cues_ID.T
-        cues_MN = new.of_item(cues_SI).repeat_interleave(known.lengths_I.long(), dim=0)
-        likeness_MN = (known.keys_ND.float() @ new.keys_ND.T + self.cue_weight * cues_MN) / (1 + self.cue_weight)
-        same_MN = known.values_N[:, None] == new.values_N[None, :]
-        harmful_M = likeness_MN.masked_fill(same_MN, -1.0).amax(1)
-        owners_M = known.of_item(torch.arange(len(known.lengths_I)))
-        return torch.full((len(known.lengths_I),), -1.0).scatter_reduce(0, owners_M, harmful_M, "amax")
+    def _reach(self, cues_ID: Tensor, of: States, keys_ND: Tensor) -> Tensor:
+        """[N]: how like a key the likest state of a sentinel is that goes on with another token; -1 where there is none."""
+        cues_SD, lengths_S, keys_MD, values_M = (
+            self._state[f"sentinel {name}"] for name in ("cues", "lengths", "keys", "values")
+        )
+        reach_N = torch.full((len(keys_ND),), -1.0)
+        if not len(values_M) or not len(keys_ND):
+            return reach_N
+        owners_M = torch.arange(len(lengths_S)).repeat_interleave(lengths_S.long())
+        owners_N = torch.arange(len(cues_ID)).repeat_interleave(of.lengths_I)
+        cosines_SI = cues_SD.float() @ cues_ID.T
+        for start in range(0, len(keys_ND), AT_ONCE):
+            rows = slice(start, start + AT_ONCE)
+            cosines_MN = cosines_SI[owners_M][:, owners_N[rows]]
+            likeness_MN = (keys_MD.float() @ keys_ND[rows].T + self.cue_weight * cosines_MN) / (1 + self.cue_weight)
+            same_MN = values_M[:, None] == of.tokens_N[rows][None, :]
+            reach_N[rows] = likeness_MN.masked_fill(same_MN, -1.0).amax(0)
+        return reach_N
 
     def _map(self, which: str, vectors_ND: Tensor) -> Tensor:
         mean_D, matrix_DD = (self._state[f"{which} {name}"].to(vectors_ND.device) for name in ("mean", "matrix"))
