@@ -117,9 +117,13 @@ class Learner:
             if commit := indicators.earlier(active, document.sha256, None if self.reader.domains is None else domain):
                 grade = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
                 asked = {"probes_before": grade, "probes_after": grade, "probes": len(probes)}
+                if dates and list(dates) != (known := commit.metrics.get("dates", [])):
+                    date = f"as of {', '.join(known)}" if known else "without a date"
+                    raise HistoryError(f"{document.name} was learned {date}; forget or undo that first.")
                 return replace(commit, already=True, metrics=dict(commit.metrics) | asked)
             passages = chunks(document, CHUNK_TOKENS, self.lm.count_tokens)
             notes: dict[str, Any] = {"left_out": told(left_out)} if left_out else {}
+            notes |= {"dates": list(dates)} if dates else {}
             made = self._studied(document)
             lesson = Lesson(document, passages, made.items, made.restatements, (), dates, domain, importance)
             return self._learn(lesson, probes, active, notes | {"study": made.figures()})
@@ -226,11 +230,18 @@ class Learner:
     @contextlib.contextmanager
     def as_base(self) -> Iterator[Reader]:
         """Within it the model is as it was before any lesson; after it, as the last commit left it."""
+        weights = any(
+            parameter.requires_grad for parameter in self.lm.model.parameters()
+        )  # else it acts on readers alone
+        taught, self.reader = self.reader, Reader(self.lm, None)
         try:
-            self.history.go_to([])
+            if weights:
+                self.history.go_to([])
             yield self.reader
         finally:
-            self.history.go_to(self.history.active())
+            self.reader = taught
+            if weights:
+                self.history.go_to(self.history.active())
 
     def domains(self) -> list[dict[str, Any]]:
         """What was taught, by domain: lessons, the last document, what was kept with it, and the size of its adapter."""
@@ -253,10 +264,13 @@ class Learner:
         take_out = getattr(self.method, "forget", None)
         if take_out is None:
             raise UsageError(f"{self.method_name} cannot take one document out; undo takes back the last lesson.")
-        if not isinstance(document, Document) and Path(document).is_file():
-            document = read_document(document)
-        told = document.sha256 if isinstance(document, Document) else str(document)
-        found = indicators.named(self.history.active(), told)
+        if isinstance(document, Document):
+            names = [document.sha256, document.name]
+        elif Path(document).is_file():  # by what it says; else by its name: it may have been cleaned, or changed since
+            names = [read_document(document).sha256, Path(document).name, str(document)]
+        else:
+            names = [str(document)]
+        found = indicators.named(self.history.active(), names)
         return self._take_up(
             f"without {found.document}",
             f"without {found.sha256}",

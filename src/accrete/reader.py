@@ -10,7 +10,7 @@ from accrete.errors import UsageError, did_you_mean
 from accrete.lm import batch, decode
 from accrete.lm.forced import log_likelihoods
 from accrete.lm.model import LM
-from accrete.lm.prompts import prompt_ids
+from accrete.lm.prompts import prompt_ids, study_sequence
 from accrete.methods.base import Method
 from accrete.scoring import SENTINEL_TOKENS, grade
 from accrete.types import Answer, Lesson, Probe, Query
@@ -49,6 +49,21 @@ class Reader:
         """The answer to one question, piece by piece."""
         self._check_domain(query.domain)
         (conditioning,) = self.conditionings([query])
+        pieces = self._written(query, conditioning, max_new_tokens)
+        if conditioning.again is None:
+            yield from pieces
+            return
+        held, text = [], ""  # while it may still become "not stated", nothing is said
+        for piece in pieces:
+            held.append(piece)
+            text += piece
+            if not decode.may_abstain(text):
+                yield from held
+                yield from pieces
+                return
+        yield from self._written(query, conditioning.again, max_new_tokens) if decode.abstains(text) else held
+
+    def _written(self, query: Query, conditioning: decode.Conditioning, max_new_tokens: int) -> Iterator[str]:
         ids = prompt_ids(self.lm, query.question, decode.context_of(query, conditioning), reserve=max_new_tokens)
         pieces = decode.text_stream(self.lm, ids, max_new_tokens, conditionings=[conditioning])
         return _as_answer(pieces, one_line=not self.lm.tokenizer.chat_template)
@@ -79,7 +94,9 @@ class Reader:
         if not probes:
             return None
         longest = max(len(answer) for probe in probes for answer in probe.answers)
-        queries = [Query(probe.question, probe.context if with_context else "", domain=domain) for probe in probes]
+        queries = [
+            Query(probe.question, probe.context if with_context else "", probe.as_of, domain) for probe in probes
+        ]
         answers = decode.answer(
             self.lm,
             queries,
@@ -110,13 +127,18 @@ class Reader:
 
     def loss(self, lesson: Lesson, study: Sequence[batch.Sequence]) -> float:
         """Nats per target token of what a lesson studies, each question read as it would be if it were asked."""
-        asked = [(item.question, item.context) for item in lesson.items]
-        asked = asked or [(self.lm.tokenizer.decode(sequence.ids), "") for sequence in study]
-        beside = self.conditionings([Query(*one, domain=lesson.domain) for one in asked])
-        if any(one.process for one in beside):
-            return -sum(log_likelihoods(self.lm, study, beside)) / sum(sequence.targets for sequence in study)
-        with beside[0].within():
-            return self.lm.mean_loss(study)
+        items = [(item, Query(item.question, item.context, domain=lesson.domain)) for item in lesson.items]
+        texts = [Query(self.lm.tokenizer.decode(sequence.ids), domain=lesson.domain) for sequence in study]
+        beside = self.conditionings([query for _, query in items] or texts)
+        if items and any(one.passages for one in beside):  # it is read with the passages, and so is the answer
+            study = [
+                study_sequence(self.lm, item.question, item.answer, decode.context_of(query, one))
+                for (item, query), one in zip(items, beside, strict=True)
+            ]
+        elif not any(one.process for one in beside):
+            with beside[0].within():
+                return self.lm.mean_loss(study)
+        return -sum(log_likelihoods(self.lm, study, beside)) / sum(sequence.targets for sequence in study)
 
     # --- domains ------------------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ def test_a_document_is_taken_out_and_comes_back_by_undo(call, tmp_path, told):
     assert without["document"] == "without old.txt" and without["probes"] == 1 and without["probes_after"] is not None
     assert read(call("ask", "Who is the mayor of Vonnat?")) == ["new.txt"]
     assert call("learn", tmp_path / "new.txt")["already_learned"]
-    assert "Nothing called" in call("forget", names["name"], code=1)
+    assert "Nothing that is known here is called" in call("forget", names["name"], code=1)
     again = call("learn", tmp_path / "old.txt")
     assert not again["already_learned"] and sorted(read(call("ask", "Who is the mayor of Vonnat?"))) == [
         "new.txt",

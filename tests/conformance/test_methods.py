@@ -231,7 +231,7 @@ def test_it_answers_in_words_it_did_not_study(method, embedded, home):
 def test_study_items_and_text_both_teach(method, make_lm, home):
     """The loss on what was studied falls, be it given questions or raw text.
 
-    A method that only reads lowers none: what was studied is read before it is asked.
+    Where passages are read before a question, the loss of its answer is that after them; a random model has no use for them.
     """
     world = World(3)
     text = " ".join(world.passage([world.entity()]) for _ in range(4))
@@ -241,7 +241,7 @@ def test_study_items_and_text_both_teach(method, make_lm, home):
         asked = Query(studied.items[0].question if studied.items else text.split(". ")[0])
         if found := taught.reader.conditionings([asked])[0].passages:
             assert {passage.document for passage in found} == {studied.name}
-            assert metrics["loss_after"] == metrics["loss_before"]
+            assert (metrics["loss_after"] != metrics["loss_before"]) is bool(studied.items)
         else:
             assert metrics["loss_after"] < metrics["loss_before"]
 

@@ -335,18 +335,23 @@ def test_a_file_is_not_indexed_again(tmp_path, monkeypatch):
     assert results(again) != [] and inserted == []
 
 
-def test_a_file_of_another_state_is_brought_to_this_one(tmp_path, monkeypatch):
+def test_a_file_of_another_state_is_brought_to_this_one_by_who_changes_it(tmp_path, monkeypatch):
     path = tmp_path / "index.sqlite"
     filled(path=path)
     wanted = {"fish": TEXTS["fish"], "towns": ("Another text of the same name.",), "new": ("A raft.",)}
     state = filled(wanted).state_dict()
-    inserted = count_insertions(monkeypatch)
     index = PassageIndex(path=path)
     index.load_state_dict(state)
-    assert results(index, ["raft", "bells", "text", "mayor"]) == results(
-        filled(wanted), ["raft", "bells", "text", "mayor"]
-    )
-    assert inserted[:2] == ["towns", "new"]
+    before, asked = path.read_bytes(), ["raft", "bells", "text", "mayor"]
+    assert results(index, asked) == results(filled(wanted), asked) and path.read_bytes() == before
+    inserted = count_insertions(monkeypatch)
+    index.settle()
+    assert inserted == ["towns", "new"]
+    assert results(index, asked) == results(filled(wanted), asked)
+    inserted.clear()
+    again = PassageIndex(path=path)
+    again.load_state_dict(state)
+    assert results(again, asked) == results(index, asked) and not inserted
 
 
 def test_two_processes_may_use_a_file_in_turn(tmp_path):
@@ -412,6 +417,6 @@ def test_what_is_forgotten_is_nowhere_in_the_files(tmp_path, how):
         index.remove("secret")
     else:
         index.load_state_dict(before)
-        index.settle()
+    index.settle()
     assert not any(b"xyzzyplugh" in file.read_bytes() for file in tmp_path.iterdir())
     assert results(index) == results(filled())

@@ -187,9 +187,10 @@ def ask(
     def human(console: "Console") -> None:
         console.print(answer.text, markup=False)
         for p in answer.sources:
-            console.print(f"   read: {p.document}, characters {p.start} to {p.end}", markup=False, style="dim")
+            where = f", characters {p.start} to {p.end}" if p.end else ", a given answer"
+            console.print(f"   read: {p.document}{where}", markup=False, style="dim")
         if not answer.sources and getattr(learner.method, "reads", False):
-            console.print("   read: nothing that was learned fits", style="dim")
+            console.print("   read: nothing that was learned says it", style="dim")
 
     session.print(result, human)
 

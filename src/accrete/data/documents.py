@@ -49,7 +49,7 @@ def read_document(path: str | Path) -> Document:
 
 
 def read_probes(path: str | Path) -> tuple[Probe, ...]:
-    """Questions to measure with: .jsonl lines of {"question", "answer" or "answers"[, "context"]}."""
+    """Questions to measure with: .jsonl lines of {"question", "answer" or "answers"[, "context", "as_of"]}."""
     path = Path(path)
     name = _shown(path)
     probes = []
@@ -58,7 +58,8 @@ def read_probes(path: str | Path) -> tuple[Probe, ...]:
         if not isinstance(answers, list) or not all(isinstance(answer, str) and answer.strip() for answer in answers):
             raise DocumentError(f'{where}: "answers" must be a list of texts.')
         context = _field(row, "context", where, default="")
-        probes.append(Probe(_field(row, "question", where), tuple(answers), context))
+        as_of = _field(row, "as_of", where, default="") or None
+        probes.append(Probe(_field(row, "question", where), tuple(answers), context, as_of=as_of))
     return tuple(probes)
 
 

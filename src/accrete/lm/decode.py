@@ -157,6 +157,12 @@ def abstains(text: str) -> bool:
     return normalise(text).startswith(NOT_STATED)
 
 
+def may_abstain(text: str) -> bool:
+    """Whether an answer that begins so may still come to say that there is none."""
+    begun = normalise(text)
+    return begun.startswith(NOT_STATED) or NOT_STATED.startswith(begun)
+
+
 def alike(
     prompts: SequenceOf[SequenceOf[int]], conditionings: SequenceOf[Conditioning], batch_size: int
 ) -> Iterator[list[int]]:

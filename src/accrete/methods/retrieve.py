@@ -21,6 +21,7 @@ from accrete.lm.tasks import ANSWER
 from accrete.methods.base import Method, Progress, RandomState
 from accrete.retrieval.index import PassageIndex, Ranking
 from accrete.retrieval.words import STOP_WORDS, words
+from accrete.scoring import normalise
 from accrete.types import Lesson, Passage, Query, Report
 
 _WORD = re.compile(r"\w+")
@@ -52,12 +53,12 @@ class Retrieve(Method):
         self._process = self._lift if config.bias else None  # one object, so that rows run together
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
-        """Cut the document into passages and index them; one without a text has its study items for passages."""
+        """Cut the document into passages and index them; study items that its text does not answer are passages too."""
         document = lesson.document
         if self.index.path is not None:
             self.index.path.parent.mkdir(parents=True, exist_ok=True)
         cut = pieces(document, self.config.size, joined=self.config.joined)
-        passages = overlapping(document, cut, self.config.overlap) or tuple(_items(lesson))
+        passages = (*overlapping(document, cut, self.config.overlap), *_items(lesson))
         self.index.add(document.sha256, passages, document.name, lesson.dates)
         progress(1, 0.0)
         return Report(steps=1, details={"passages": len(passages)})
@@ -109,7 +110,10 @@ class Retrieve(Method):
 
 
 def _items(lesson: Lesson) -> Iterator[Passage]:
-    """Every study item as a passage of its own. The answer is said twice: a small model finds it then (LOG.md)."""
+    """Every study item that the text does not answer, as a passage. The answer is said twice: a small model finds it then."""
+    text = normalise(lesson.document.text)
     for item in lesson.items:
+        if normalise(item.answer) in text:
+            continue
         said = f"Q: {item.question}\nA: {item.answer.rstrip('.')}. It is {item.answer.rstrip('.')}."
         yield Passage(f"{item.context}\n{said}".lstrip(), lesson.document.name, 0, 0)

@@ -46,14 +46,18 @@ class Found:
     share: float
 
 
+class _Elsewhere(Exception):
+    """The file does not hold these documents."""
+
+
 class PassageIndex:
     """Passages by document, found by their words. A part of a method: three entries of state a document.
 
     The documents are what counts; the table is derived from them and brought to them when it is used. The same documents
     give the same results, in whatever order they came and whatever was removed meanwhile (but see the head of this file).
 
-    With `path` the table is a file, and a million passages need not be indexed anew by every process. Several may use it in
-    turn. One that cannot be used is left alone, for a table in memory.
+    With `path` the table is a file, and a million passages need not be indexed anew by every process. Who adds or removes
+    brings it to the documents; who only searches, and finds it at others, uses a table in memory. So does who cannot use it.
     `weigh` says how rare a word is in the language at large (1 for a common one), which few passages cannot tell: for `share`.
     """
 
@@ -65,6 +69,8 @@ class PassageIndex:
         self._table: Table | None = None
         self._seen: int | None = None  # the version of the table that agrees with the documents
         self._passages = self._words = 0  # in the table
+        self._left = False  # whether the file may hold words of what was deleted
+        self._aside: PassageIndex | None = None  # in memory, while the file is of no use
 
     def __len__(self) -> int:
         """How many passages."""
@@ -76,19 +82,24 @@ class PassageIndex:
     def add(self, document: str, passages: Sequence[Passage], name: str = "", dates: Iterable[str] = ()) -> None:
         """Take in a document under a key, the sha256 of its content, say; what had that key is replaced."""
         new = Indexed.of(passages, name, dates)
-        self._with_table(lambda table: self._change(table, document, new))
+        self._with_table(lambda table: self._change(table, document, new), changing=True)
 
     def remove(self, document: str) -> None:
-        """Take a document out, of a file too; one that is not here is no error."""
+        """Take a document out; one that is not here is no error. In a file its words may stay until `settle`."""
         if document in self._documents:
-            self._with_table(lambda table: self._change(table, document, None))
-            self._wipe()
+            self._with_table(lambda table: self._change(table, document, None), changing=True)
 
     def settle(self) -> None:
-        """Bring the file to the documents now rather than when it is next used: what was undone is not to stay in it."""
-        if self.path is not None and self.path.exists():
-            self._with_table(lambda table: None)
-            self._wipe()
+        """Bring the file to the documents, and wipe from it what they do not have: what was undone is not to stay there."""
+        if self.path is None or not self.path.exists():
+            return
+        self._with_table(lambda table: None, changing=True)
+        if self._table is not None and self._left:
+            with contextlib.suppress(
+                sqlite3.OperationalError
+            ):  # another process reads: SQLite clears up after the last
+                self._table.wipe()
+                self._left = False
 
     def search(self, question: str, count: int = 3, as_of: str | None = None) -> list[Found]:
         """The `count` best passages, the best first; of documents that were there `as_of` an ISO date."""
@@ -96,12 +107,18 @@ class PassageIndex:
         if not asked or not self._documents:
             return []
         weight = {word: self.weigh(word) * (NAMED if name else 1) for word, name in asked.items()}
-        return self._with_table(lambda table: self._search(table, weight, count, as_of))
+        try:
+            return self._with_table(lambda table: self._search(table, weight, count, as_of))
+        except _Elsewhere:
+            return self._in_memory().search(question, count, as_of)
 
     def idf(self, asked: Iterable[str]) -> dict[str, float]:
         """How much each word tells, from 0 up: the logarithm of how seldom a passage has it."""
         every = list(asked)
-        return self._with_table(lambda table: self._idf(every, table.frequencies(every)))
+        try:
+            return self._with_table(lambda table: self._idf(every, table.frequencies(every)))
+        except _Elsewhere:
+            return self._in_memory().idf(every)
 
     # --- searching ----------------------------------------------------------------------------------------------
 
@@ -163,13 +180,18 @@ class PassageIndex:
 
     # --- the table ----------------------------------------------------------------------------------------------
 
-    def _with_table(self, use: Callable[[Table], T]) -> T:
-        """Use the table, brought to the documents, in one transaction."""
+    def _with_table(self, use: Callable[[Table], T], changing: bool = False) -> T:
+        """Use the table in one transaction, brought to the documents. A file is brought there only where it may change.
+
+        _Elsewhere for who only searches, while another process has taken the file further or it cannot be read.
+        """
         try:
             self._table = self._table or Table(self.path)
-            with self._table as table:
+            with self._table.transaction(changing or self.path is None) as table:
                 seen, self._seen = self._seen, None  # whatever cuts this off
                 if seen is None or seen != table.version():
+                    if not (changing or self.path is None or self._agrees(table)):
+                        raise _Elsewhere
                     self._sync(table)
                 result = use(table)
                 version = table.version()
@@ -177,27 +199,40 @@ class PassageIndex:
         except sqlite3.DatabaseError:
             if self.path is None:
                 raise
-            self.path = self._table = None
-            return self._with_table(use)
+            if changing:
+                self.path = self._table = None
+                return self._with_table(use, changing)
+            raise _Elsewhere from None
         return result
 
-    def _wipe(self) -> None:
-        if self.path is not None and self._table is not None:
-            with contextlib.suppress(sqlite3.OperationalError):  # another process reads it: it will be merged in time
-                self._table.wipe()
-                self._seen = None
+    def _in_memory(self) -> PassageIndex:
+        """The same documents with a table in memory."""
+        here, there = list(self._documents.items()), list(self._aside._documents.items()) if self._aside else []
+        same = len(here) == len(there) and all(a == c and b is d for (a, b), (c, d) in zip(here, there, strict=True))
+        if self._aside is None or not same:
+            self._aside = PassageIndex(self.ranking, self.weigh)
+            self._aside._documents = dict(self._documents)
+        return self._aside
+
+    def _agrees(self, table: Table) -> bool:
+        there = table.digests()
+        return there.keys() == self._documents.keys() and all(
+            there[key] == document.digest for key, document in self._documents.items()
+        )
 
     def _sync(self, table: Table) -> None:
         """Add what is missing in the table, delete what is there no longer."""
         there = table.digests()
         new = {key: document for key, document in self._documents.items() if there.get(key) != document.digest}
-        table.delete(key for key in there if key in new or key not in self._documents)
+        gone = [key for key in there if key in new or key not in self._documents]
+        table.delete(gone)
         table.insert(new)
         self._passages, self._words = table.totals()
+        self._left |= bool(gone)
 
     def _change(self, table: Table, key: str, document: Indexed | None) -> None:
         """Put a document there, or take it away; in documents and table."""
-        self._documents.pop(key, None)
+        self._left |= self._documents.pop(key, None) is not None
         table.delete([key])
         if document is not None:
             self._documents[key] = document

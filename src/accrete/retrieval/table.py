@@ -7,6 +7,7 @@ documents   which rows are whose, and the digest of what is there
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +30,7 @@ COMMIT;
 
 
 class Table:
-    """In memory, or in a file that outlives the process. Every use stands in a transaction: `with table: ...`.
+    """In memory, or in a file that outlives the process. Every use stands in a `transaction`.
 
     Raises sqlite3.DatabaseError for a file that cannot be read or written, or is no table of ours.
     """
@@ -49,12 +50,16 @@ class Table:
             execute("PRAGMA cache_size = -65536")
             execute("PRAGMA secure_delete = ON")
 
-    def __enter__(self) -> Table:
-        self._database.execute("BEGIN")
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._database.commit() if kind is None else self._database.rollback()
+    @contextlib.contextmanager
+    def transaction(self, changing: bool) -> Iterator[Table]:
+        """All of it or nothing; one that changes something waits until no other process does."""
+        self._database.execute("BEGIN IMMEDIATE" if changing else "BEGIN")
+        try:
+            yield self
+        except BaseException:
+            self._database.rollback()
+            raise
+        self._database.commit()
 
     # --- reading ------------------------------------------------------------------------------------------------
 

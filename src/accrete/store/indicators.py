@@ -41,21 +41,27 @@ def forgetting(commits: Sequence[Commit]) -> dict[str, Any]:
 
 
 class Held(NamedTuple):
-    """Something that the present state was taught."""
+    """Something that the present state was taught, and by which commit, as far as that is known."""
 
     sha256: str
     domain: str
     document: str
+    commit: str = ""
 
 
 def held(active: Sequence[Commit]) -> dict[Held, Commit]:
-    """What the state after these commits was taught, and by which; a state that was loaded says itself what it holds."""
+    """What the state after these commits was taught, and by which; a state that was loaded says itself what it holds.
+
+    The commit is that of the lesson where it is one of these, else the one that loaded it.
+    """
+    lessons = {commit.id: commit for commit in active}
     known: dict[Held, Commit] = {}
     for commit in active:
         if "holds" in commit.metrics:
-            known = {Held(*row): commit for row in commit.metrics["holds"]}
+            rows = [Held(*row) for row in commit.metrics["holds"]]
+            known = {row: lessons.get(row.commit, commit) for row in rows}
         else:
-            known[Held(commit.sha256, commit.domain, commit.document)] = commit
+            known[Held(commit.sha256, commit.domain, commit.document, commit.id)] = commit
     return known
 
 
@@ -67,22 +73,23 @@ def earlier(active: Sequence[Commit], sha256: str, domain: str | None) -> Commit
     return None
 
 
-def named(active: Sequence[Commit], told: str) -> Held:
-    """What the present state knows by its content's sha256, its name, or the beginning of its commit's id.
+def named(active: Sequence[Commit], names: Sequence[str]) -> Held:
+    """What the present state knows by the first of the names that fits anything.
 
-    HistoryError when nothing is called so, or more than one document.
+    A name is the sha256 of its content, the document's name, or the beginning of its lesson's id (of a state that was
+    loaded, of what loaded it). HistoryError when nothing is called so, or more than one document.
     """
     known = held(active)
-    every = [one for one in known if told in (one.sha256, one.document)]
-    every = every or [one for one, commit in known.items() if len(told) >= 4 and commit.id.startswith(told)]
-    if not every:
-        raise HistoryError(
-            f'Nothing called "{told}" is known here.{did_you_mean(told, [one.document for one in known])}'
-        )
-    if len({one.sha256 for one in every}) > 1:
-        ids = ", ".join(known[one].id for one in every)
-        raise HistoryError(f'More than one document is called "{told}"; name it by its commit ({ids}).')
-    return every[-1]
+    for name in names:
+        every = [one for one in known if name in (one.sha256, one.document)]
+        every = every or [one for one, c in known.items() if len(name) >= 4 and (one.commit or c.id).startswith(name)]
+        if len({one.sha256 for one in every}) > 1:
+            ids = ", ".join(dict.fromkeys(one.commit or known[one].id for one in every))
+            raise HistoryError(f'More than one document is called "{name}"; name it by its lesson ({ids}).')
+        if every:
+            return every[-1]
+    there = did_you_mean(names[-1], [one.document for one in known])
+    raise HistoryError(f'Nothing that is known here is called "{names[-1]}".{there}')
 
 
 def by_domain(active: Sequence[Commit], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
