@@ -2,7 +2,7 @@
 
     python scripts/validate_jitrl.py [--model embedded|DIRECTORY|HUB-ID] [--methods all|a,b] [--study gold|self|off] [--json]
 
-`accrete compare` on a text about a lighthouse that no model has read: learned (share of the three answered), floor, ceiling,
+`accrete compare` on a text about a ship that no model has read of: learned (share of the three answered), floor, ceiling,
 seconds to learn and to answer, tokens learned. Exit code 1 where `retrieve` or `retrieve_logits` answers fewer than two.
 """
 

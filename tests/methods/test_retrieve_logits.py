@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from conftest import tiny_lm
 
@@ -59,6 +61,27 @@ def test_answers_do_not_depend_on_who_is_asked_beside_whom():
     together = answers(method, questions(lesson(1)) + questions(lesson(2)))
     alone = [answers(method, [question])[0] for question in questions(lesson(1)) + questions(lesson(2))]
     assert together == alone
+
+
+def test_a_question_of_before_the_lesson_does_not_disturb_another():
+    """It has no neighbours, and so no layer at which its states are looked at: the two run apart."""
+    method, dated = RetrieveLogits(tiny_lm(), Options(depth=0.5, sure=1.0)), replace(lesson(1), dates=("2020",))
+    method.learn(dated, lambda step, loss: None)
+    queries = [Query("Why?", as_of="2010"), *(Query(question) for question in questions(dated))]
+    conditionings = method.condition(queries)
+    assert conditionings[0] is NOTHING
+    found = answer(method.lm, queries, conditionings=conditionings, max_new_tokens=12)
+    assert [one.text for one in found[1:]] == [item.answer for item in dated.items]
+    early = [Query(query.question, as_of="2019-12") for query in queries]
+    assert method.condition(early) == [NOTHING] * len(queries)
+
+
+def test_dates_reach_it_through_a_learner(home):
+    learner = Learner(tiny_lm(), method="retrieve_logits", home=home, max_forgetting=1.0, config={"sure": 1.0})
+    learner.learn(lesson(1).document, dates=["2020"])
+    item = lesson(1).items[0]
+    assert learner.ask(item.question).text == item.answer
+    assert learner.ask(item.question, as_of="2019").text != item.answer
 
 
 def test_it_says_nothing_before_a_lesson():

@@ -256,12 +256,13 @@ def _table(console: "Console", found: dict[str, Any], place: Path) -> None:
     console.print(
         f"{found['stream']['name']}: {found['lessons']} lessons, {questions:,} questions, learned = {found['stream']['score']}"
     )
-    table = plain_table("method", *columns.values(), "s a lesson", "questions/s", "peak MB")
+    table = plain_table("method", *columns.values(), "tokens learned", "s a lesson", "questions/s", "peak MB")
     for row in rows:
         if row["error"]:
-            table.add_row(row["method"], *["-"] * (len(columns) + 3))
+            table.add_row(row["method"], *["-"] * (len(columns) + 4))
             continue
-        cost = (f"{row['learn_seconds']:.1f}", f"{1 / row['answer_seconds']:.0f}", f"{row['peak_mb']:.0f}")
+        cost = (f"{row['tokens']:,.0f}", f"{row['learn_seconds']:.1f}", f"{1 / row['answer_seconds']:.0f}",
+                f"{row['peak_mb']:.0f}")  # fmt: skip
         table.add_row(row["method"], *(_with_interval(row, key) for key in columns), *cost)
     console.print(table)
     for row in rows:
