@@ -24,13 +24,8 @@ def test_no_passage_or_question_is_in_a_wording_of_the_training():
     world = WorldCorpus(1, 0).world
     taught = {template for relation in relations().values() for template in relation.questions[:-2]}
     for probe in worlds.questions(60):
-        shown = probe.question[0].lower() + probe.question[1:]
-        fact = probe.fact
-        assert not any(
-            template[0].lower() + template[1:].format(s=fact.subject) == shown
-            for template in taught
-            if "{n}" not in template
-        )
+        filled = {template.format(s=probe.fact.subject).lower() for template in taught if "{n}" not in template}
+        assert probe.question.lower() not in filled
     assert any(world.question(p.fact, i) == p.question for p in worlds.questions(60, held_out=False) for i in range(6))
 
 

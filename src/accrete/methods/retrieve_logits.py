@@ -38,8 +38,10 @@ class Options(Config):
     mix: float = Field(0.9, gt=0, lt=1)  # how far the neighbours are believed beside the model
     strength: float = Field(1.0, ge=0)  # of their advantage on the logits; 1 is the mixture itself
     gate: float = Field(0.5, ge=-1, le=1)  # likeness of the nearest neighbour below which the model speaks alone
-    sure: float = Field(0.9, ge=0, le=1)  # a probability of its own next token above which a model hears only what is
-    # nearer to its question than any guard sentinel is that goes on otherwise
+    sure: float = Field(
+        0.9, ge=0, le=1
+    )  # a probability of its own next token above which a model hears only what is as
+    sure_gate: float = Field(0.8, ge=-1, le=1)  # like as this, and liker than any guard sentinel that goes on otherwise
     shrinkage: float = Field(0.03, gt=0, le=1)  # of the covariance that whitens the states
     text: bool = True  # keys from the text as well as from the study items
     window: int = Field(64, ge=2)  # tokens of text read at once
@@ -120,7 +122,7 @@ class RetrieveLogits(Method):
         states_BD = self.space.states(hidden_BD)
         likeness_BK, values_BK, reach_BK = self._beside.nearest(states_BD, c.cue_weight, c.neighbours)
         sure_B = (torch.softmax(logits_BV, -1).amax(-1) >= c.sure).tolist()
-        reach_B = reach_BK[:, 0].clamp(min=c.gate).tolist()
+        reach_B = reach_BK[:, 0].clamp(min=max(c.gate, c.sure_gate)).tolist()
         best_B = likeness_BK[:, 0].tolist()
         heard = [
             one.hears(best, reach if sure else c.gate)
