@@ -149,9 +149,9 @@ def test_an_unknown_method_or_option_suggests(make_lm, home):
     with pytest.raises(UsageError, match='Did you mean "full_finetune"'):
         Learner(make_lm(layers=2), home=home, method="ful_finetune")
     with pytest.raises(UsageError, match='Did you mean "max_steps"'):
-        Learner(make_lm(layers=2), home=home, config={"max_step": 3})
+        Learner(make_lm(layers=2), method="lora_replay_ewc", home=home, config={"max_step": 3})
     with pytest.raises(UsageError, match="rate"):
-        Learner(make_lm(layers=2), home=home, config={"rate": "quick"})
+        Learner(make_lm(layers=2), method="lora_replay_ewc", home=home, config={"rate": "quick"})
 
 
 def test_probes_and_sentinels_never_reach_the_method(learner, monkeypatch):

@@ -61,8 +61,6 @@ def test_the_everyday_verbs_need_no_network(environment, model_directory, tmp_pa
         str(model_directory),
         "--home",
         str(tmp_path / "home"),
-        "--set",
-        "max_steps=2",
     ]
     verbs = (["learn", str(document)], ["ask", "Who built it?", "--max-new-tokens", "4"], ["status"], ["undo"])
     hub = ["--offline", "--model", "nobody/no-such-model", "--home", str(tmp_path / "home"), "status"]

@@ -137,7 +137,8 @@ class Learner:
 
     def _studied(self, document: Document) -> Studied:
         """The study items of a document. The base model writes them: they do not depend on what was taught since."""
-        if not self.study.writes(document):
+        reads = getattr(self.method, "reads", False) and bool(document.text.strip())  # the text itself, whoever asks
+        if reads or not self.study.writes(document):
             return self.study.given(document)
         passages = pieces(document, self.study.passage_tokens, self.lm.count_tokens)
         with self.as_base():

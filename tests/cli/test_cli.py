@@ -18,6 +18,11 @@ LESSON_KEYS = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def a_method_with_steps(monkeypatch):
+    monkeypatch.setenv("ACCRETE_METHOD", "lora_replay_ewc")
+
+
 @pytest.fixture
 def invoke(model_directory, home):
     """Run `accrete ...` on the tiny model and the scratch home."""
@@ -274,7 +279,7 @@ def test_a_home_in_use_is_one_sentence_and_nothing_is_lost(learn, invoke, home, 
     with writing(home):
         for arguments in (["learn", other], ["undo"]):
             assert_one_sentence(invoke(*arguments), 1, "Another accrete (process ", "--home")
-    assert Learner(str(model_directory), home=home).digest == lesson["digest_after"]
+    assert Learner(str(model_directory), method="lora_replay_ewc", home=home).digest == lesson["digest_after"]
 
 
 def test_with_json_the_error_is_json_too(invoke):

@@ -56,7 +56,7 @@ def test_the_model_can_be_loaded_and_taught(run, tmp_path):
     lm = load(str(folder / "run" / "model"), offline=True)
     assert lm.layers == 2 and len(lm.tokenizer) == lm.model.config.vocab_size == 600
     assert all((folder / "run" / "model" / f"{name}.jsonl").exists() for name in ("sentinels", "background"))
-    learner = Learner(lm, home=tmp_path, config={"max_steps": 1}, max_forgetting=1.0)
+    learner = Learner(lm, method="lora_replay_ewc", home=tmp_path, config={"max_steps": 1}, max_forgetting=1.0)
     commit = learner.learn_from_text("The ship Ula sails from Morvane.")
     assert commit.digest_before != commit.digest_after
 

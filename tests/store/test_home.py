@@ -116,7 +116,7 @@ def test_a_home_that_is_a_file_is_refused(tmp_path, make_lm, below):
     file = tmp_path / "file"
     file.write_text("no directory")
     with pytest.raises(HomeError, match=r"not a directory"):
-        Learner(make_lm(layers=2), home=file / below, config={"max_steps": 2}).learn(document(1))
+        Learner(make_lm(layers=2), home=file / below).learn(document(1))
     assert file.read_text() == "no directory"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accrete.cli.lessons import figure, plain_table
+from accrete.cli.lessons import figure, plain_table, studied
 from accrete.cli.session import Session, Ticker, verb
 
 if TYPE_CHECKING:
@@ -43,14 +43,13 @@ def _demo(session: Session) -> None:
     from accrete.data.documents import read_document, read_probes
 
     console = Console(highlight=False, quiet=bool(session.json))
-    text = read_document(demo_file("document.md")).text
-    study = read_document(demo_file("study.jsonl"))
+    document = read_document(demo_file("document.md"))
     probes = read_probes(demo_file("probes.jsonl"))
     learner = session.learner()
 
     say = functools.partial(console.print, markup=False)
     console.print("[bold]A document about things nobody has heard of[/]\n")
-    say(text.strip())
+    say(document.text.strip())
     console.print("\n[bold]1. Before[/]\n")
     before = _answers(learner, probes)
     ceiling = _answers(learner, probes, with_context=True)
@@ -59,10 +58,12 @@ def _demo(session: Session) -> None:
     )
     say(f"   and {_right(probes, ceiling)} with the text in front of it, the ceiling.")
 
-    console.print(f"\n[bold]2. A lesson: {len(study.items)} questions and answers ({learner.method_name})[/]\n")
+    console.print(f"\n[bold]2. A lesson: the text alone ({learner.method_name})[/]\n")
     ticker = learner.progress = Ticker("studying", bool(session.json))
-    commit = learner.learn(study, probes=probes)
+    commit = learner.learn(document, probes=probes)
     ticker.done()
+    if line := studied(commit.metrics.get("study")):
+        say(f"   {line}\n")
     console.print(_answer_table(probes, before, _answers(learner, probes)))
 
     console.print("[bold]3. What it learned, kept and cost[/]\n")
@@ -99,7 +100,7 @@ def _right(probes: tuple["Probe", ...], answers: list[str]) -> int:
 def _answer_table(probes: tuple["Probe", ...], before: list[str], after: list[str]) -> Any:
     from rich.text import Text
 
-    table = plain_table("asked in words it did not study", "before", "after")
+    table = plain_table("asked in other words than those of the text", "before", "after")
     for probe, *answers in zip(probes, before, after, strict=True):
         cells = [Text(answer, style="green" if _right((probe,), [answer]) else "red") for answer in answers]
         table.add_row(Text(probe.question), *cells)
