@@ -31,7 +31,7 @@ from accrete.evaluate import report, streams
 from accrete.evaluate.ask import Drift
 from accrete.evaluate.compare import BASE, Comparison, Launch, collect, in_a_process
 from accrete.evaluate.run import Job, lines, step
-from accrete.lm.load import load
+from accrete.lm.load import load, weights_mark
 from accrete.lm.model import LM
 from accrete.lm.prompts import study_sequence
 from accrete.reader import Reader
@@ -173,6 +173,7 @@ def main() -> None:
             method=NAME,
             config={name: asked[name] for name in RECIPE},
             model=asked["model"],
+            weights=weights_mark(asked["model"]),
             device=asked["device"],
             offline=asked["offline"],
         )

@@ -29,7 +29,7 @@ def learner(make_lm, home):
 @pytest.fixture
 def probes(learner, monkeypatch):
     """Two questions whose right answers are what the base says, so that it is always right."""
-    monkeypatch.setattr(checking, "LONGEST", 24)  # a random model never comes to an end
+    monkeypatch.setattr("accrete.evaluate.ask.LONGEST", 24)  # a random model never comes to an end
     asked = [f"Which word stands for {word}?" for word in WORDS]
     answers = learner.reader.answer([Query(question, "Read this.") for question in asked], max_new_tokens=24)
     return [Probe(q, ("never", a.text), "Read this.") for q, a in zip(asked, answers, strict=True)]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from accrete.errors import ModelError, OfflineError, UsageError
 from accrete.lm.batch import Sequence, collate
-from accrete.lm.load import load
+from accrete.lm.load import load, weights_mark
 from accrete.lm.model import LM
 
 
@@ -157,3 +157,16 @@ def test_a_hub_id_while_offline(name: str) -> None:
 def test_unknown_options(options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=next(iter(options.values()))):
         load("embedded", **options)
+
+
+def test_weights_are_told_apart_by_their_files_alone(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(bytes(3 * 2**20))
+    assert weights_mark(str(one)) == weights_mark(str(other)) != weights_mark("embedded")
+    with (other / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    assert weights_mark(str(one)) != weights_mark(str(other))
+    assert weights_mark("nobody/some-model") == ""

@@ -142,6 +142,7 @@ def _jobs(
     from accrete.evaluate import streams as known
     from accrete.evaluate.compare import names
     from accrete.evaluate.run import Job
+    from accrete.lm.load import weights_mark
 
     if stream is None:
         raise UsageError(f"Name a stream with --stream: {', '.join(known.names())}.")
@@ -166,6 +167,7 @@ def _jobs(
             method=method,
             config=settings.options.get(method, {}),
             model=settings.model,
+            weights=weights_mark(settings.model),
             device=settings.device,
             dtype=settings.dtype,
             offline=settings.offline,

@@ -35,20 +35,30 @@ def score(answer: str, truths: Sequence[str]) -> dict[str, float]:
     return found | {"grade": grade(given, truths)}
 
 
+def budget(lm: LM, probes: Sequence[Probe]) -> int:
+    """How many tokens an answer may have where the truths are these."""
+    longest = max((lm.count_tokens(truth) for probe in probes for truth in probe.answers), default=0)
+    return min(LONGEST, max(SHORTEST, longest + 8))
+
+
 def ask(
-    reader: Reader, probes: Sequence[Probe], with_context: bool | Sequence[bool] = False
+    reader: Reader,
+    probes: Sequence[Probe],
+    with_context: bool | Sequence[bool] = False,
+    max_new_tokens: int | None = None,
 ) -> tuple[list[dict[str, Any]], float]:
     """A row for every probe: kind, answer, tokens, every score, and the log-likelihood of the truth (nats a token).
 
-    Beside them the seconds that answering took. `with_context`: which probes are asked after their passage.
+    Beside them the seconds that answering took. `with_context`: which probes are asked after their passage. Answers have
+    at most `max_new_tokens`, or the budget of these probes; where some of a stream are asked at a time, it is that of all.
     """
     if not probes:
         return [], 0.0
     shown = [with_context] * len(probes) if isinstance(with_context, bool) else with_context
     queries = [_query(probe, show) for probe, show in zip(probes, shown, strict=True)]
-    longest = max(reader.lm.count_tokens(truth) for probe in probes for truth in probe.answers)
+    limit = max_new_tokens or budget(reader.lm, probes)
     started = time.monotonic()
-    answers = reader.answer(queries, max_new_tokens=min(LONGEST, max(SHORTEST, longest + 8)))
+    answers = reader.answer(queries, max_new_tokens=limit)
     seconds = time.monotonic() - started
     likelihoods = _likelihoods(reader, queries, [probe.answers[0] for probe in probes])
     rows = [

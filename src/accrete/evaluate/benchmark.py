@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from accrete.errors import DocumentError
-from accrete.evaluate.ask import LONGEST, SHORTEST
+from accrete.evaluate.ask import budget
 from accrete.evaluate.streams import squad
 from accrete.evaluate.streams._files import located, shown
 from accrete.evaluate.streams._limits import drawn
@@ -79,9 +79,8 @@ def benchmark(learner: Learner, probes: Sequence[Probe]) -> dict[str, Any]:
 
 def scores(reader: Reader, probes: Sequence[Probe]) -> dict[str, float]:
     """The mean of every score, each question read with its passage and scored against the best of its answers."""
-    longest = max(reader.lm.count_tokens(truth) for probe in probes for truth in probe.answers)
     queries = [Query(probe.question, probe.context) for probe in probes]
-    answers = reader.answer(queries, max_new_tokens=min(LONGEST, max(SHORTEST, longest + 8)))
+    answers = reader.answer(queries, max_new_tokens=budget(reader.lm, probes))
     pairs = list(zip(answers, probes, strict=True))
     return {
         name: math.fsum(max(score(a.text, truth) for truth in p.answers) for a, p in pairs) / len(probes)

@@ -25,7 +25,7 @@ from pydantic import Field
 from accrete.config import Config, build
 from accrete.errors import AccreteError, LessonError
 from accrete.evaluate import streams
-from accrete.evaluate.ask import Drift, ask, sentinels
+from accrete.evaluate.ask import Drift, ask, budget, sentinels
 from accrete.evaluate.streams import Stream, Task
 from accrete.learner import Learner
 from accrete.lm.load import load
@@ -46,6 +46,7 @@ class Job(Config):
     method: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     model: str = "embedded"
+    weights: str = ""  # a mark of the model's weights: what lies under its name may change
     device: str = "auto"
     dtype: str = "auto"
     offline: bool = False
@@ -156,7 +157,8 @@ def _asked(
 ) -> tuple[list[dict[str, Any]], float]:
     """The probes of the wanted tasks, all at once, and the seconds that answering took."""
     places = [(task, probe) for task in wanted if task < len(tasks) for probe in range(len(tasks[task].probes))]
-    rows, seconds = ask(reader, [tasks[task].probes[probe] for task, probe in places], with_context)
+    limit = budget(reader.lm, [probe for task in tasks for probe in task.probes])
+    rows, seconds = ask(reader, [tasks[task].probes[probe] for task, probe in places], with_context, limit)
     return [{"task": task, "probe": probe, **row} for (task, probe), row in zip(places, rows, strict=True)], seconds
 
 

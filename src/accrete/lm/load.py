@@ -6,6 +6,7 @@ small numbers to large ones, and bfloat16 loses them. Products may be bfloat16 a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from importlib import resources
@@ -38,6 +39,22 @@ def load(name: str = "embedded", *, device: str = "auto", dtype: str = "auto", o
     lm = _from_pretrained(source, name, DTYPES[dtype], offline, options).to_device(where)
     lm.mixed = dtype == "auto" and has_fast_bf16(where)
     return lm
+
+
+def weights_mark(name: str) -> str:
+    """What tells the weights of a model from others of its name, without loading them; nothing for one of the hub.
+
+    sha256 over the sizes, first and last megabytes of its safetensors, so that the same files have the same everywhere.
+    """
+    folder, hasher = embedded_directory() if name == "embedded" else Path(name), hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            hasher.update(f"{path.name} {size} ".encode())
+            for start in (0, max(0, size - 2**20)):
+                file.seek(start)
+                hasher.update(file.read(2**20))
+    return hasher.hexdigest()[:16] if folder.is_dir() else ""
 
 
 def choose_device(device: str) -> torch.device:
