@@ -16,8 +16,10 @@ def neighbour_advantage(
     p_kNN(y) is the softmax of the cosines over `temperature`, summed over the neighbours whose token is y. Added to the
     logits once, A makes the mixture of kNN-LM (1911.00172) of them; twice, it goes beyond.
     """
-    log_base_BV = torch.log_softmax(logits_BV.float(), -1)
+    logits_BV = logits_BV.float()
     weights_BK = torch.softmax(cosines_BK / temperature, -1)
-    share_BV = torch.zeros_like(log_base_BV).scatter_add_(1, values_BK, weights_BK)
-    mixed_BV = torch.logaddexp(math.log(mix) + share_BV.log(), math.log1p(-mix) + log_base_BV)
-    return mixed_BV - log_base_BV
+    share_BV = torch.zeros_like(logits_BV).scatter_add_(1, values_BK, weights_BK)
+    log_base_BK = logits_BV.gather(1, values_BK) - logits_BV.logsumexp(-1, keepdim=True)
+    mixed_BK = torch.logaddexp(math.log(mix) + share_BV.gather(1, values_BK).log(), math.log1p(-mix) + log_base_BK)
+    # A token that no neighbour has loses the same everywhere: the mixture leaves it 1 - mix of what it had.
+    return torch.full_like(logits_BV, math.log1p(-mix)).scatter_(1, values_BK, mixed_BK - log_base_BK)
