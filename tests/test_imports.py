@@ -23,6 +23,7 @@ FLOORS = (
     ("store", "reader", "learner"),
     ("evaluate", "doctor"),
     ("serve", "cli"),
+    ("__main__",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Rooms of one floor that may look into each other. Those of the ground floor are plain files.

@@ -1,6 +1,7 @@
 """The verbs: the same options before and after, JSON that scripts can rely on, and one sentence for every bad input."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -126,6 +127,11 @@ def test_a_document_learned_before_is_still_probed(invoke, learn, document):
     again = parsed(learn(document, "--probes", document))
     assert again["already_learned"] and again["commit"] == first["commit"]
     assert again["probes_before"] == again["probes_after"] == first["probes_after"]
+
+
+def test_the_package_runs_as_a_module():
+    told = subprocess.run([sys.executable, "-m", "accrete", "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout == CliRunner().invoke(app, ["--version"]).stdout
 
 
 def test_version():
