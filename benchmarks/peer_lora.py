@@ -29,12 +29,17 @@ from plain_loop import Row, padded
 from accrete.errors import AccreteError, UsageError
 from accrete.evaluate import report, streams
 from accrete.evaluate.ask import Drift
-from accrete.evaluate.compare import BASE, Comparison, Launch, collect, in_a_process
-from accrete.evaluate.run import Job, lines, step
+from accrete.evaluate.collect import collect
+from accrete.evaluate.compare import Comparison, Launch, in_a_process
+from accrete.evaluate.control import control
+from accrete.evaluate.record import BASE, lines
+from accrete.evaluate.run import Job, learn_a_stranger, step
+from accrete.files import alone, json_lines, write_text
 from accrete.lm.load import load, weights_mark
 from accrete.lm.model import LM
 from accrete.lm.prompts import study_sequence
 from accrete.reader import Reader
+from accrete.store.sentinels import read_sentinels
 from accrete.types import Document
 
 NAME = "peft_lora"
@@ -43,7 +48,7 @@ WINDOW = 256  # tokens of a text at once, where a lesson has no study items
 
 
 class PlainLora:
-    """What the harness needs of whatever learns: `learn`, `reader`, `status` and the base's digest."""
+    """What the harness needs of whatever learns: `learn`, `undo`, `reader`, `status` and the base's digest."""
 
     def __init__(self, lm: LM, recipe: dict[str, Any], seed: int):
         self.lm, self.recipe, self.base, self.reader = lm, recipe, lm.digest, Reader(lm, None)
@@ -54,11 +59,21 @@ class PlainLora:
         self.model = get_peft_model(lm.model, config)  # in place: the reader's model has the adapter
 
     def learn(self, document: Document, dates: Sequence[str] = ()) -> Any:
-        started = time.monotonic()
-        steps, tokens = train(self.model, self._rows(document), self.recipe, self.lm.pad, self.lm.mixed)
+        self.before = torch.get_rng_state(), [p.detach().clone() for p in self._trainable()]
+        rows, started = self._rows(document), time.monotonic()
+        steps = train(self.model, rows, self.recipe, self.lm.pad, self.lm.mixed)
         learning = time.monotonic() - started
+        tokens = sum(len(ids) - max(1, start) for ids, start in rows)  # what is studied, once, as a Learner counts it
         metrics = {"learning_seconds": learning, "tokens": tokens, "steps": steps, "kept_after": None}
         return SimpleNamespace(metrics=metrics, bytes=sum(p.numel() * p.element_size() for p in self._trainable()))
+
+    def undo(self) -> None:
+        """As before the last lesson, the random numbers to come included."""
+        random, parameters = self.before
+        torch.set_rng_state(random)
+        with torch.no_grad():
+            for parameter, was in zip(self._trainable(), parameters, strict=True):
+                parameter.copy_(was)
 
     def status(self) -> dict[str, Any]:
         return {"parameters": {"trainable": sum(p.numel() for p in self._trainable())}}
@@ -75,11 +90,11 @@ class PlainLora:
         return [(ids[start : start + WINDOW], 1) for start in range(0, len(ids), WINDOW)]
 
 
-def train(model: Any, rows: list[Row], recipe: dict[str, Any], pad: int, mixed: bool) -> tuple[int, int]:
-    """One lesson; returns updates and targets. Written from torch and peft alone."""
+def train(model: Any, rows: list[Row], recipe: dict[str, Any], pad: int, mixed: bool) -> int:
+    """One lesson; returns its updates. Written from torch and peft alone."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=recipe["rate"])
     model.train()
-    steps = tokens = 0
+    steps = 0
     for _ in range(recipe["epochs"]):
         order = torch.randperm(len(rows)).tolist()
         for start in range(0, len(rows), recipe["batch_size"]):
@@ -91,9 +106,9 @@ def train(model: Any, rows: list[Row], recipe: dict[str, Any], pad: int, mixed: 
             loss.backward()
             torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
             optimizer.step()
-            steps, tokens = steps + 1, tokens + int((labels != -100).sum())
+            steps += 1
     model.eval()
-    return steps, tokens
+    return steps
 
 
 # --- measured as the methods are --------------------------------------------------------------------------------------
@@ -101,6 +116,12 @@ def train(model: Any, rows: list[Row], recipe: dict[str, Any], pad: int, mixed: 
 
 def measure(job: Job, seeds: int, out: Path, command: str = "", launch: Launch = in_a_process) -> dict[str, Any]:
     """The results of the peer; what is in `out` already is not measured again."""
+    out.mkdir(parents=True, exist_ok=True)
+    with alone(out / "lock", f"Another process ({{holder}}) measures into {out}; wait for it."):
+        return _measure(job, seeds, out, command, launch)
+
+
+def _measure(job: Job, seeds: int, out: Path, command: str, launch: Launch) -> dict[str, Any]:
     started = time.time()
     for seed in range(seeds):
         seeded = job.model_copy(update={"options": job.options.model_copy(update={"seed": seed})})
@@ -110,21 +131,22 @@ def measure(job: Job, seeds: int, out: Path, command: str = "", launch: Launch =
         path = _claim(out / f"seed-{seed}" / f"{NAME}.json", seeded)
         written = path.with_suffix(".jsonl")
         if len(lines(written)) != len(lines(base.with_suffix(".jsonl"))[0]["stream"]["tasks"]):
-            found = learn_and_ask(seeded, seed)
-            written.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in found), "utf-8")
+            write_text(written, json_lines(learn_and_ask(seeded, seed, out)))
     found = collect(Comparison((job,), tuple(range(seeds)), command), out, {}, started)
-    (out / "report.html").write_text(report.html(found), "utf-8")
+    write_text(out / "report.html", report.html(found))
     return found
 
 
-def learn_and_ask(job: Job, seed: int) -> list[dict[str, Any]]:
-    """The lines of a run: lesson after lesson, with the harness's own questions between them."""
+def learn_and_ask(job: Job, seed: int, out: Path) -> list[dict[str, Any]]:
+    """The lines of a run: lesson after lesson, with the harness's own questions between them. `out` has the sentinels."""
     stream = streams.make(job.stream, job.options)
     lm = load(job.model, device=job.device, dtype=job.dtype, offline=job.offline)
+    read_sentinels(lm, out)
     drift, peer, found = Drift(lm, stream.texts), PlainLora(lm, job.config, seed), []
+    controlled = learn_a_stranger(peer, control(stream, job.options))
     for number, task in enumerate(stream.tasks, 1):
         _say(seed, f"task {number} of {len(stream.tasks)}, {task.name}")
-        found.append(step(peer, stream, number, drift))
+        found.append((controlled if number == 1 else {}) | step(peer, stream, number, drift))
     return found
 
 
@@ -133,7 +155,7 @@ def _claim(path: Path, job: Job) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.read_text("utf-8") != text:
         raise UsageError(f"{path} is of another run; choose another --out or remove it.")
-    path.write_text(text, "utf-8")
+    write_text(path, text)
     return path
 
 

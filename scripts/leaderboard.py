@@ -42,6 +42,7 @@ COLUMNS = {
     "stability": ("stability", "unchanged facts right after their period"),
     "versioned": ("versioned", "questions as of an earlier period, asked at the end"),
     "token_f1": ("F1", "overlap of words with the truth right after the lesson"),
+    "wrong_document": ("wrong doc.", "score while only documents are learned that do not speak of what is asked"),
     "kl_to_base": ("KL", "from the base model to the taught one, nats a token"),
 }
 COSTS = {
@@ -174,7 +175,7 @@ def page(stored: Mapping[str, Any]) -> str:
 def section(name: str, found: Mapping[str, Any]) -> str:
     """One stream: what it is, its table, and how to make each row again."""
     rows = found["rows"]
-    shown = {k: head for k, (head, _) in (COLUMNS | COSTS).items() if any(row[k] is not None for row in rows)}
+    shown = {k: head for k, (head, _) in (COLUMNS | COSTS).items() if any(row.get(k) is not None for row in rows)}
     lines = [f"| method | {' | '.join(shown.values())} |", "|---" * (len(shown) + 1) + "|"]
     lines += [_row(row, list(shown)) for row in rows]
     made = [f"- {row['method']}: `{row['command']}` at commit {row['commit']}" for row in rows]
@@ -209,8 +210,7 @@ def _row(row: Mapping[str, Any], shown: Sequence[str]) -> str:
 
 
 def _cell(row: Mapping[str, Any], key: str) -> str:
-    value = row[key]
-    if value is None:
+    if (value := row.get(key)) is None:
         return "–"
     if key in COSTS:
         return f"{value / 1e6:.1f}" if key == "bytes" else f"{value:.1f}" if key == "learn_seconds" else f"{value:.0f}"

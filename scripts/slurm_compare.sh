@@ -37,7 +37,22 @@ if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
     method=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" "$out/methods.txt")
     [ -n "$method" ] || fail "There is no method $SLURM_ARRAY_TASK_ID in $out/methods.txt."
     echo "$method" >&2
-    exec "$ACCRETE" compare ${rest[@]+"${rest[@]}"} --methods "$method" --out "$out/$method"
+    own=()
+    while [ ${#rest[@]} -gt 0 ]; do
+        option=("${rest[0]}")
+        if [ "${rest[0]}" = --set ]; then option=("${rest[@]:0:2}"); fi
+        rest=("${rest[@]:${#option[@]}}")
+        said="${option[*]}"
+        case $said in
+            "--set "*.*=* | --set=*.*=*)    # an option of another method, --set METHOD.key=value, is for that one's task
+                said=${said#--set?} said=${said%%=*}
+                if [ "${said%.*}" != "$said" ] && [ "${said%.*}" != "$method" ] && grep -qxF -- "${said%.*}" "$out/methods.txt"; then
+                    continue
+                fi ;;
+        esac
+        own+=("${option[@]}")
+    done
+    exec "$ACCRETE" compare ${own[@]+"${own[@]}"} --methods "$method" --out "$out/$method"
 fi
 
 # --- the last job: one table -----------------------------------------------------------------------------------------

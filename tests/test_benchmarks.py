@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -85,6 +86,17 @@ def test_looking_things_up_is_measured_against_a_pass_and_a_bare_answer(run, mod
     assert 0 < found["learn_ms_retrieve"] < found["learn_ms_logits"]
     assert found["learn_vs_forward_logits"] == pytest.approx(found["learn_ms_logits"] / found["forward_ms"], rel=0.05)
     assert found["token_overhead_logits"] > -1 and 0 <= found["right_floor"] <= found["right_logits"] <= 1
+
+
+def test_millions_of_states_are_measured_on_a_few(run):
+    (found,) = run("datastore", "--positions", "20000", "--many", "1000", "--here")
+    assert found["documents"] == 6 and 20_000 <= found["positions"] < 20_100
+    assert found["disk_mb"] >= 20_000 * 2 * 256 / 1e6 and found["exact"]["found"] == 1.0
+    assert found["exact"]["ms_64"] > 0 and found["exact"]["ms_1"] > 0
+    if importlib.util.find_spec("faiss") is None:
+        assert found["build"] is found["faiss"] is None
+    else:
+        assert found["build"]["index_mb"] > 0 and found["faiss"]["found"] > 0.9
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts" / "gpu").glob("*.sh")))

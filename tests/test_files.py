@@ -5,7 +5,16 @@ import shutil
 
 import pytest
 
-from accrete.files import recover_directory, replace_directory, write_atomically
+from accrete.errors import UsageError
+from accrete.files import (
+    alone,
+    json_lines,
+    read_json_lines,
+    recover_directory,
+    replace_directory,
+    write_atomically,
+    write_text,
+)
 
 
 class Stop(BaseException):
@@ -134,3 +143,34 @@ def test_recovery_leaves_a_standing_directory_alone(path):
 def test_recovery_of_nothing_is_nothing(path):
     recover_directory(path)
     assert not path.exists()
+
+
+def test_text_is_replaced_whole(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    write_text(path, "é\n")
+    assert path.read_bytes() == "é\n".encode()
+    fail_at(monkeypatch, os, "replace", 1)
+    with pytest.raises(Stop):
+        write_text(path, "other")
+    assert content(tmp_path) == {"a.txt": "é\n"}
+
+
+def test_json_lines_come_back_up_to_the_first_that_is_damaged(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"a": "line\u2028break\n"}, {"b": [1]}]
+    assert read_json_lines(path) == ([], False)
+    path.write_text(json_lines(rows), "utf-8")
+    assert read_json_lines(path) == (rows, True)
+    for tail in ('{"c": 1}', "{", "[1]\n", "\udcff\n", "{}x\n{}\n"):
+        path.write_bytes((json_lines(rows) + tail).encode("utf-8", "surrogateescape"))
+        assert read_json_lines(path) == (rows, False)
+
+
+def test_a_lock_has_one_holder_and_is_free_after_it(tmp_path):
+    lock = tmp_path / "lock"
+    with alone(lock, ""), pytest.raises(UsageError, match=rf"^held by {os.getpid()}$"), alone(lock, "held by {holder}"):
+        pass
+    with pytest.raises(Stop), alone(lock, "held"):
+        raise Stop
+    with alone(lock, "held"):
+        pass

@@ -138,6 +138,22 @@ def test_there_is_a_recipe_for_the_embedded_model() -> None:
     assert "embedded" in [path.stem for path in RECIPES] and len(kinds()) >= 12
 
 
+@pytest.mark.parametrize(
+    ("length", "model", "reads"), [(16, {}, 256), (300, {}, 300), (300, {"max_position_embeddings": 900}, 900)]
+)
+def test_a_model_reads_as_much_as_its_rows_had(length: int, model: dict[str, int], reads: int) -> None:
+    tiny = {
+        "num_hidden_layers": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+    }
+    tokenizer = train_tokenizer(["a b c"], 300)
+    made = recipe._model(Recipe(model=tiny | model, train={"length": length}), tokenizer, torch.device("cpu"))
+    assert made.config.max_position_embeddings == reads
+
+
 # --- folders
 
 

@@ -1,12 +1,16 @@
-"""Write files so that a crash leaves the old one or the new one, never half of it; and which names a file may have."""
+"""Write files so that a crash leaves the old one or the new one, never half of it; JSON Lines, locks, and plain names."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from accrete.errors import UsageError
 
@@ -31,6 +35,63 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`text` as the whole of the file, in UTF-8; a crash leaves the old file or this one."""
+
+    def fill(temporary: Path) -> None:
+        temporary.write_text(text, "utf-8")
+
+    write_atomically(path, fill)
+
+
+def json_lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Objects as JSON Lines, one a line."""
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+
+
+def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The objects of a file of JSON Lines up to the first that is cut off or damaged, and whether that was all.
+
+    A line without its end counts as cut off. A file that is not there, or cannot be read, holds nothing.
+    """
+    try:
+        parts = path.read_bytes().split(b"\n")
+    except OSError:
+        return [], False
+    rows: list[dict[str, Any]] = []
+    for part in parts[:-1]:
+        try:
+            row = json.loads(part)
+        except (ValueError, RecursionError):
+            return rows, False
+        if not isinstance(row, dict):
+            return rows, False
+        rows.append(row)
+    return rows, not parts[-1]
+
+
+@contextlib.contextmanager
+def alone(lock: Path, refusal: str) -> Iterator[None]:
+    """Hold the file `lock` for this process; while another one has it, UsageError says `refusal` with {holder} filled in.
+
+    A crash frees it. Where a file system knows no locks there is none.
+    """
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise UsageError(refusal.format(holder=holder)) from None
+        except OSError:
+            pass
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
 
 
 def replace_directory(path: Path, write: Callable[[Path], None]) -> None:

@@ -86,3 +86,26 @@ def test_what_is_of_a_later_date_is_not_read(call, tmp_path):
     assert sorted(read(call("ask", asked, "--as-of", "2021-05-01"))) == ["new.txt", "old.txt"]
     assert "is no date" in call("ask", asked, "--as-of", "yesterday", code=2)
     assert "is no date" in call("learn", tmp_path / "new.txt", "--date", "5/2021", code=2)
+
+
+def test_forgetting_tells_of_lessons_and_not_of_what_was_loaded_or_taken_out(call, model, home, tmp_path):
+    """Commits that are no lessons have no figures of a lesson: the last known ones are shown, and what came since."""
+    call("learn", tmp_path / "old.txt")
+    before = call("forgetting")
+    call("save", "mark")
+    call("learn", tmp_path / "new.txt")
+    call("load", "mark"), call("learn", tmp_path / "new.txt"), call("forget", "old.txt")
+    found = call("forgetting")
+    assert (before["lessons"], found["lessons"]) == (1, 3) and before["since"] == []
+    assert [row["what"] for row in found["since"]] == ["without old.txt"]
+    assert found["last"]["tokens"] and found["worst"] and found["domains"][0]["lessons"] == 3
+    told = CliRunner().invoke(
+        app, ["forgetting", "--model", str(model), "--home", str(home), "--method", "retrieve", "--offline"]
+    )
+    assert told.exit_code == 0 and "default: 3 lessons, guard questions kept" in told.stdout
+    assert "since then: without old.txt" in told.stdout
+    for _ in range(5):
+        call("undo")
+    call("load", "mark")
+    found = call("forgetting")
+    assert (found["lessons"], found["domains"], [row["what"] for row in found["since"]]) == (0, [], ["checkpoint mark"])

@@ -54,6 +54,7 @@ def test_it_says_what_it_made(run):
 def test_the_model_can_be_loaded_and_taught(run, tmp_path):
     folder, _ = run
     lm = load(str(folder / "run" / "model"), offline=True)
+    assert lm.context_length == 256  # its rows are shorter than any question
     assert lm.layers == 2 and len(lm.tokenizer) == lm.model.config.vocab_size == 600
     assert all((folder / "run" / "model" / f"{name}.jsonl").exists() for name in ("sentinels", "background"))
     learner = Learner(lm, method="lora_replay_ewc", home=tmp_path, config={"max_steps": 1}, max_forgetting=1.0)

@@ -37,6 +37,30 @@ def test_every_stream_is_listed():
     assert [row["name"] for row in rows] == names() and all(row["summary"].endswith(".") for row in rows)
 
 
+def test_one_stream_is_told_in_full():
+    """What the files hold, and where study items come from."""
+    (row,) = json.loads(run("streams", "temporal", "--json").stdout)
+    assert row["name"] == "temporal" and "--facts" not in row["options"] and "periods" in row["options"]["lessons"]
+    for word in (
+        "twiki_probes/0801-0901_changed.csv",
+        "streaminqa_eval.jsonl",
+        "question_ts",
+        "are studied",
+        "facts, passages",
+    ):
+        assert word in row["about"], word
+    said = run("streams", "world").stdout
+    assert "--facts" in said and "facts a document [20]" in said and "--data" not in said
+    failed(run("streams", "wrld"), 2, 'Did you mean "world"')
+
+
+def test_an_option_that_a_stream_has_no_use_for_is_refused(tmp_path):
+    failed(run("stream", "world", "--out", tmp_path / "o", "--data", tmp_path), 2, "no use for --data", "--facts")
+    failed(run("stream", "tofu", "--out", tmp_path / "o", "--facts", 2), 2, "no use for --facts")
+    assert run("stream", "temporal", "--out", tmp_path / "o", *SMALL).exit_code == 0
+    failed(run("stream", "temporal", "--out", tmp_path / "p", "--data", tmp_path / "o", "--facts", 3), 2, "--limit")
+
+
 def test_a_stream_is_written_and_said_in_both_forms(tmp_path):
     out = tmp_path / "a"
     found = json.loads(run("stream", "temporal", "--out", out, *SMALL, "--json").stdout)

@@ -264,7 +264,7 @@ def test_off_may_be_said_anywhere_though_yaml_takes_it_for_false(invoke, home, m
     assert all(row["value"] == "off" for row in rows)
     assert json.loads(invoke(*flags, "--json").stdout)["study"]["by"] is None
     wrong = invoke("--study", "golden")
-    assert wrong.exit_code == 2 and "'gold'" in wrong.stderr
+    assert wrong.exit_code == 2 and '"gold"' in wrong.stderr
 
 
 def test_off_can_be_written_into_the_settings(invoke, home) -> None:

@@ -91,7 +91,7 @@ def test_a_home_that_takes_nothing_is_one_sentence(learner, probes, monkeypatch)
     def full(path, write):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checking, "write_atomically", full)
+    monkeypatch.setattr(checking, "write_text", full)
     with pytest.raises(HomeError, match="the disk is full"):
         benchmark(learner, probes)
 

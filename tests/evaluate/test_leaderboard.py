@@ -73,6 +73,15 @@ def test_a_method_that_failed_is_a_row_of_the_same_width(script):
     assert len({line.count("|") for line in table}) == 1 and "| bee | failed: no / memory left |" in table[3]
 
 
+def test_a_figure_that_was_stored_by_an_earlier_version_or_not_is_no_reason_to_fail(script):
+    made = entry(script)
+    assert "wrong doc." not in script.section("temporal", made)
+    made["rows"][0]["wrong_document"] = 0.031
+    del made["rows"][1]["wrong_document"]
+    text = script.section("temporal", made)
+    assert "| wrong doc. |" in text and "| 0.03 | 0.013 |" in text and "| – | 0.013 |" in text
+
+
 def test_streams_are_written_one_by_one_and_checked(script):
     assert script.stale() == ["There is no LEADERBOARD.md.", "There is no leaderboard.json."]
     script.write({"world": entry(script, "world")})

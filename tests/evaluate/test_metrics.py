@@ -146,7 +146,15 @@ def test_plasticity_and_stability_are_of_periods_from_the_second_on():
     found = values(parts(periods()))
     assert found["plasticity"] == pytest.approx((0 / 2 + 1 / 2) / 2)
     assert found["stability"] == pytest.approx((2 / 2 + 1 / 2) / 2)
-    assert found["token_f1"] == pytest.approx((3 + 2 + 2) / 12 / 2)
+
+
+def test_token_f1_is_of_the_same_periods_and_of_all_probes_where_there_are_no_periods():
+    """Half a point for every right answer: 2 of 4 in the second period, 2 of 4 in the third, 3 of 4 in the first."""
+    assert values(parts(periods()))["token_f1"] == pytest.approx((2 / 4 + 2 / 4) / 2 / 2)
+    undated = [row | {"kind": ""} for row in periods()]
+    assert values(parts(undated))["token_f1"] == pytest.approx((3 + 2 + 2) / 12 / 2)
+    more = [dated(3, 2, 9 + k, "unchanged", "2022", 0.0) for k in range(12)]  # a period weighs as much as any other
+    assert values(parts([*periods(), *more]))["token_f1"] == pytest.approx((2 / 4 + 2 / 16) / 2 / 2)
 
 
 def test_a_period_with_few_probes_weighs_as_much_as_one_with_many():
@@ -154,12 +162,26 @@ def test_a_period_with_few_probes_weighs_as_much_as_one_with_many():
     assert values(parts(rows))["plasticity"] == pytest.approx((0 + 1 / 10) / 2)
 
 
-def test_versioned_asks_about_earlier_periods_after_the_last():
-    assert values(parts(periods()))["versioned"] == pytest.approx((3 + 1) / 8)
-    undated = [row | ({"as_of": None} if row["task"] == 2 else {}) for row in periods()]
-    assert values(parts(undated))["versioned"] == pytest.approx((3 + 1) / 8)  # "now" need not name its period
-    about_the_past = dated(3, 2, 40, "", "2018", 1.0)  # asked with the last period's probes
-    assert values(parts([*periods(), about_the_past]))["versioned"] == pytest.approx((3 + 1 + 1) / 9)
+def test_versioned_counts_superseded_facts_alone_after_the_last_lesson():
+    old = [row | {"superseded": row["kind"] == "changed" and row["task"] < 2} for row in periods()]
+    assert values(parts(old))["versioned"] == pytest.approx((2 + 1) / 4)  # the unchanged would make it (3 + 1) / 8
+    never = [row | {"superseded": False} for row in periods()]
+    assert values(parts(never))["versioned"] is None
+    early = [row | {"superseded": row["step"] < 3} for row in periods()]  # asked too early
+    assert values(parts(early))["versioned"] is None
+
+
+def test_the_wrong_document_counts_only_where_it_says_nothing_of_what_is_asked():
+    rows = answers(DEFAULT)  # just before their lessons: 0 of 4 of task 2 (0.1), 2 of 4 of task 3
+    assert values(parts(rows))["wrong_document"] == pytest.approx((0 + 0.5) / 2)
+    related = [row | {"related": row["task"] == 2 and row["contains"] == 1.0} for row in rows]
+    assert values(parts(related))["wrong_document"] == 0.0
+    known = [row | {"related": True} for row in rows]
+    assert values(parts(known))["wrong_document"] is None and values(parts(known))["fwt"] is not None
+    control = [{"probe": k, "contains": float(k == 0)} for k in range(5)]
+    found = parts(known, control=control)
+    assert values(found)["wrong_document"] == pytest.approx(1 / 5) and "wrong_document" in intervals(found)
+    assert values(parts(rows, control=[]))["wrong_document"] is None  # there was to be another, and there is none
 
 
 def test_streams_without_periods_have_no_figures_of_periods():
@@ -298,11 +320,20 @@ def test_there_is_no_interval_of_one_thing_or_of_a_ratio_that_may_be_undefined()
     assert "forgetting_ratio" not in intervals(parts(answers(never_learned)))
 
 
-def test_the_tasks_of_all_seeds_are_drawn_together():
+def test_tasks_are_drawn_within_seeds_and_seeds_among_each_other():
     one, other = (parts(answers(learner(right, right))) for right in (1.0, 0.5))
     assert intervals(one)["learned"] == [1.0, 1.0]
-    low, high = intervals(one, other)["learned"]
-    assert 0.5 <= low < 0.75 < high <= 1.0
+    assert intervals(one, other)["learned"] == [0.5, 1.0]  # two seeds: the whole way from one to the other
+    several = intervals(*[one, other] * 8)["learned"]
+    assert 0.5 < several[0] < 0.75 < several[1] < 1.0
+    assert intervals(one, one, one)["learned"] == [1.0, 1.0]
+
+
+def test_a_seed_with_many_tasks_weighs_as_much_as_one_with_few():
+    """The interval is of what is reported, the mean over seeds, so it lies around it."""
+    many, few = parts(answers(learner(1.0, 1.0, count=12))), parts(answers(learner(0.0, 0.0, count=2)))
+    low, high = intervals(*[many, few] * 6)["learned"]
+    assert (low + high) / 2 == pytest.approx(0.5, abs=0.1)
 
 
 def test_mean_and_spread_over_seeds():

@@ -143,6 +143,32 @@ def test_another_base_version_or_data_are_found_out(ray, job, monkeypatch):
     assert on_ray.take(job.path, outcome).startswith("far has accrete 0.0.0")
 
 
+def test_what_a_model_without_sentinels_must_keep_travels_with_its_jobs(ray, job, monkeypatch):
+    """Made where the base is asked, it comes back here and goes to where the methods run."""
+    found, base = [], job.path.with_name("base.json")
+    base.write_text(job.path.read_text())
+    base.with_suffix(".jsonl").unlink()
+
+    def process(there, threads, told):
+        folder = there.parent.parent / "sentinels"
+        found.append({file.name: file.read_text() for file in folder.glob("*")})
+        if there.stem == "base":
+            folder.mkdir()
+            (folder / "d1.jsonl").write_text('{"question": "Who?"}\n')
+        there.with_suffix(".jsonl").write_text(json.dumps(BASE) + "\n" if there.stem == "base" else STEPS)
+        return ""
+
+    monkeypatch.setattr(on_ray, "in_a_process", process)
+    with on_ray.cluster(1) as launched:
+        assert launched(base, 1, lambda line: None) == launched(job.path, 1, lambda line: None) == ""
+    made = {"d1.jsonl": '{"question": "Who?"}\n'}
+    assert found == [{}, made]
+    assert (base.parent.parent / "sentinels" / "d1.jsonl").read_text() == made["d1.jsonl"]
+    outcome = {"machine": "far", "version": on_ray.metadata.version("accrete"), "error": "", "lines": STEPS}
+    with pytest.raises(UsageError, match="cannot name"):
+        on_ray.take(job.path, outcome | {"sentinels": {"../../x y.jsonl": ""}})
+
+
 def test_a_program_that_is_stopped_does_not_wait_for_ray(ray, job, monkeypatch):
     ray.rounds = 1_000_000
     stopped = threading.Event()
@@ -153,12 +179,13 @@ def test_a_program_that_is_stopped_does_not_wait_for_ray(ray, job, monkeypatch):
     assert launched(job.path, 1, lambda line: None) == on_ray.STOPPED and len(ray.cancelled) == 1
 
 
-def test_an_interruption_is_told_to_the_threads_and_the_old_handler_comes_back():
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_is_told_to_the_threads_and_the_old_handler_comes_back(number):
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), on_ray._interruptible() as stopped:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         stopped.wait(5)
-    assert stopped.is_set() and signal.getsignal(signal.SIGINT) is before
+    assert stopped.is_set() and signal.getsignal(number) is before
 
 
 def test_a_share_fits_the_smallest_machine():

@@ -5,12 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from accrete.data.study import study_sequences
 from accrete.errors import UsageError
 from accrete.evaluate import merge, results, streams
 from accrete.evaluate.compare import Comparison, compare
 from accrete.evaluate.run import Job, lines, run
+from accrete.lm.load import load
 from accrete.methods import base
+from accrete.types import Lesson, Query
 
 RECIPE = {"rank": 4, "alpha": 8.0, "rate": 1e-2, "batch_size": 4, "epochs": 6}
 
@@ -54,6 +58,28 @@ def test_its_row_stands_among_those_of_a_comparison(peer, job, tmp_path):
     assert (tmp_path / "peer" / "report.html").exists()
 
 
+def _document():
+    return streams.make("identity", streams.Options(lessons=2, facts=2)).tasks[0].document
+
+
+def test_a_lesson_taken_back_leaves_no_trace(peer, job, make_lm):
+    lm = make_lm()
+    learner = peer.PlainLora(lm, RECIPE, 0)
+    query = Query("What is the word for amber 0-0?")
+
+    def taught():
+        learner.learn(_document())
+        return [p.detach().clone() for p in learner._trainable()]
+
+    before = [p.detach().clone() for p in learner._trainable()]
+    first = taught()
+    assert any(not torch.equal(a, b) for a, b in zip(before, first, strict=True))
+    learner.undo()
+    assert all(torch.equal(a, b) for a, b in zip(before, learner._trainable(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first, taught(), strict=True))  # the same lesson, bit for bit
+    assert learner.reader.answer([query], 4)
+
+
 def test_it_learns_its_items_and_starts_from_the_base(peer, job, tmp_path):
     peer.measure(job, 1, tmp_path, launch=in_this_process)
     first, after, _ = [*lines(tmp_path / "seed-0" / "base.jsonl"), *lines(tmp_path / "seed-0" / "peft_lora.jsonl")]
@@ -63,7 +89,11 @@ def test_it_learns_its_items_and_starts_from_the_base(peer, job, tmp_path):
 
     assert likelihood(after) > likelihood(first) + 1
     assert after["lesson"]["steps"] == 6 and after["base_digest"] == first["model"]["base_digest"]
-    nothing = peer.learn_and_ask(job.model_copy(update={"config": RECIPE | {"epochs": 0}}), 0)
+    ours = sum(
+        s.targets for s in study_sequences(load(job.model, device="cpu"), Lesson(_document(), (), _document().items))
+    )
+    assert after["lesson"]["tokens"] == ours  # once, however often they are trained on
+    nothing = peer.learn_and_ask(job.model_copy(update={"config": RECIPE | {"epochs": 0}}), 0, tmp_path)
     assert likelihood(nothing[0]) == pytest.approx(likelihood(first), abs=1e-4)
 
 

@@ -16,6 +16,7 @@ from accrete.evaluate.report.markup import DASH, element, figure, quantity, seco
 from accrete.evaluate.report.matrix import heat_map
 from accrete.evaluate.report.scatter import trade_off
 from accrete.evaluate.report.table import OUTCOME, table
+from accrete.evaluate.results import SCHEMA
 
 TASKS = ["Sorrel Bay", "The Lantern Museum", "Ostrava Mk II", "Treaty of Veldt", "Halden Institute", "MV Corrigan"]
 HOSTILE = """</style><script>alert("1")</script><img src=http://evil.example/x onerror='go()'>&amp;\x00\ud800\u202e"""
@@ -70,7 +71,7 @@ def results():
     """Three methods that learn six lessons, and one that fails."""
     failed = dict.fromkeys(("learned", "kept", "sentinels", "intervals", "matrix", "lessons", "worst", "kept_sets"))
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "stream": {"name": "world", "about": {"facts": 120, "seed": 0}, "tasks": TASKS, "score": "contains"},
         "model": "embedded", "base_digest": "9f2c" * 16, "commit": "454c810", "seeds": [0], "study": "gold",
         "machine": {"cpu": "AMD EPYC", "cores": 2, "memory_gb": 24.0}, "versions": {"torch": "2.13.0", "accrete": "0.1.0"},
@@ -189,10 +190,10 @@ def test_only_failures_nothing_at_all_and_results_of_another_schema():
     found = results()
     found["rows"] = found["rows"][3:]
     assert "full" in Page(html(found)).words
-    for empty in ({}, {"schema": 1, "stream": None, "rows": None}, {"rows": [{}]}):
+    for empty in ({}, {"schema": SCHEMA, "stream": None, "rows": None}, {"rows": [{}]}):
         Page(html(empty))
-    with pytest.raises(UsageError, match="schema 2"):
-        html({"schema": 2})
+    with pytest.raises(UsageError, match="schema 1"):
+        html({"schema": 1})
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), float("inf"), "x", True])
@@ -328,13 +329,17 @@ def test_one_lesson_and_one_method():
     assert "1 method · 1 lesson ·" in page.words
 
 
-def test_seeds_are_shown_one_by_one_and_as_a_spread():
+def test_seeds_are_shown_as_a_spread_and_kinds_of_questions_apart():
     found = results()
     row = found["rows"][1]
     row["spread"] = {"learned": 0.031}
-    row["seed_rows"] = [{"seed": seed, "learned": 0.9 + seed / 100} for seed in range(5)]
+    row["by_kind"] = {kind: {"probes": 12, "learned": 0.4321} for kind in ("plain", "reverse")}
+    row["wrong_document_of"] = {"document": "temporal with seed 1: 2018", "reason": "it was <refused>"}
     page = Page(html(found))
-    assert "± 0.03" in page.words and "hidden_states, seed 4" in page.words
+    assert "± 0.03" in page.words and "hidden_states: reverse" in page.words and "0.43" in page.words
+    assert "The wrong document: temporal with seed 1: 2018. No wrong document: it was <refused>." in page.words
+    row["by_kind"].pop("plain")
+    assert "By kind" not in Page(html(found)).words  # one kind is what the table above says
 
 
 def test_labels_keep_their_distance_their_order_and_their_bounds():

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from accrete import methods
+from accrete.evaluate import ask as asking
 from accrete.evaluate import compare as comparing
-from accrete.evaluate import results, streams
-from accrete.evaluate import run as running
+from accrete.evaluate import record, results, streams
 from accrete.evaluate.ask import Drift, ask, score
 from accrete.evaluate.run import Job, lines, run
+from accrete.lm.prompts import study_sequence
 from accrete.reader import Reader
 from accrete.types import Probe
 
@@ -83,11 +84,10 @@ def test_a_known_answer_is_likely_and_the_drift_sees_it(parrot, make_lm):
     lm.sentinels = (("What is the word for amber 0-0?", ("cedar",), "scored"),)
     drift = Drift(lm)
     base = Reader(lm, None)
-    assert drift.measure(base) == {
-        "kl_to_base": 0.0,
-        "top1_agreement": 1.0,
-        "perplexity": drift.measure(base)["perplexity"],
-    }
+    still = drift.measure(base)
+    assert (still["kl_to_base"], still["top1_agreement"], still["perplexity_of"]) == (0.0, 1.0, "sentinels")
+    targets = study_sequence(lm, "What is the word for amber 0-0?", "cedar").targets
+    assert still["positions"] == still["perplexity_positions"] == targets
     from accrete.methods.parrot import Parrot, ParrotConfig
 
     method = Parrot(lm, ParrotConfig())
@@ -97,6 +97,25 @@ def test_a_known_answer_is_likely_and_the_drift_sees_it(parrot, make_lm):
     (row,), _ = ask(Reader(lm, method), [Probe("Which word stands for amber 0-0?", ("cedar",))])
     assert row["answer"] == "cedar" and row["contains"] == 1.0
     assert row["log_likelihood"] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_perplexity_is_of_the_texts_and_says_over_how_many_positions(make_lm, monkeypatch):
+    lm = make_lm()
+    lm.sentinels = (("What is the word for amber 0-0?", ("cedar",), "scored"),)
+    texts = ("The river rose in the night.", "Nobody saw it.")
+    found, alone = Drift(lm, texts).measure(Reader(lm, None)), Drift(lm).measure(Reader(lm, None))
+    tokens = [len(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) - 1 for text in texts]
+    assert (found["perplexity_of"], found["perplexity_positions"]) == ("texts", sum(tokens))
+    assert found["positions"] == sum(tokens) + alone["positions"]
+    lm.sentinels = ()
+    only = Drift(lm, texts).measure(Reader(lm, None))
+    assert only["perplexity"] == pytest.approx(found["perplexity"]) and only["positions"] == sum(tokens)
+    monkeypatch.setattr(asking, "DRIFT_ENTRIES", len(lm.tokenizer) * tokens[0])  # room for the first text alone
+    little = Drift(lm, texts).measure(Reader(lm, None))
+    assert (little["positions"], little["perplexity_positions"]) == (tokens[0], sum(tokens))
+    assert little["perplexity"] == pytest.approx(only["perplexity"], rel=1e-4)
+    nothing = Drift(lm).measure(Reader(lm, None))
+    assert set(nothing.values()) == {None, 0} and nothing["perplexity"] is None
 
 
 def test_scores_do_not_depend_on_batch_or_order(make_lm):
@@ -116,21 +135,24 @@ def test_abstaining_is_right_only_where_there_is_no_answer():
     assert score("not stated", ("",)) == dict.fromkeys(("exact_match", "token_f1", "contains", "grade"), 1.0)
     assert score("In 1066", ("",))["token_f1"] == 0.0
     assert score("not stated", ("1066",))["contains"] == 0.0
+    for said in ("Not stated.", "not stated in the passage", ""):  # as the model's own decoding has it (lm/decode.py)
+        assert score(said, ("",))["exact_match"] == 1.0
+    assert score("It is not stated", ("",))["contains"] == 0.0
 
 
 def test_a_killed_run_goes_on_after_its_last_line(measured, tmp_path, monkeypatch):
     whole = measured(out=tmp_path / "whole")
     out = tmp_path / "killed"
-    written = running._append
+    written = record.append
 
     def dies(path, line):
         if line["step"] == 2:
             raise RuntimeError("killed")
         written(path, line)
 
-    monkeypatch.setattr(running, "_append", dies)
+    monkeypatch.setattr(record, "append", dies)
     assert measured(out=out)["error"] == "killed"
-    monkeypatch.setattr(running, "_append", written)
+    monkeypatch.setattr(record, "append", written)
     with (out / "seed-0" / "parrot.jsonl").open("a") as file:
         file.write('{"step": 2, "les')  # cut off
     row = measured(out=out)

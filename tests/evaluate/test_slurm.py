@@ -81,6 +81,30 @@ def test_a_task_measures_its_method_with_the_same_command(slurm, tmp_path):
     assert beyond.returncode == 2 and "no method 2" in beyond.stderr
 
 
+def test_a_task_leaves_the_options_of_other_methods_to_theirs(slurm, tmp_path):
+    """`compare` refuses an option of a method that it does not measure; one that there is not is still refused."""
+    out = tmp_path / "o"
+    slurm("--out", out)
+    given = (
+        "--set",
+        "ant.rate=1",
+        "--set=bee_two.rate=0.5",
+        "--stream",
+        "x",
+        "--set",
+        "bee_two.note=a.b=c",
+        "--set",
+        "bea.x=1",
+    )
+    slurm(*given, "--set", "size=1.5", "--out", out, SLURM_ARRAY_TASK_ID="1")
+    assert slurm.told("called") == [
+        "compare", "--set=bee_two.rate=0.5", "--stream", "x", "--set", "bee_two.note=a.b=c", "--set", "bea.x=1",
+        "--set", "size=1.5", "--methods", "bee_two", "--out", f"{out}/bee_two",
+    ]  # fmt: skip
+    slurm(*given, "--out", out, SLURM_ARRAY_TASK_ID="0")
+    assert slurm.told("called")[:6] == ["compare", "--set", "ant.rate=1", "--stream", "x", "--set"]
+
+
 def test_the_merge_takes_what_is_there_and_names_what_is_not(slurm, tmp_path):
     out = tmp_path / "o"
     slurm("--out", out, "--stream", "temporal")

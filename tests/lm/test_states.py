@@ -40,3 +40,15 @@ def test_an_unknown_architecture_has_the_states_before_its_head():
     lm.anatomy = None
     for (states,), (before_norm,) in zip(target_states(lm, SEQUENCES, [1]), whole, strict=True):
         torch.testing.assert_close(states, lm.model.model.norm(before_norm), atol=1e-5, rtol=1e-4)
+
+
+def test_a_pass_goes_no_further_than_the_last_layer_that_is_wanted_and_leaves_nothing_behind():
+    lm = tiny_lm()
+    before, runs = lm.logits(collate([SEQUENCES[2]])), []
+    handles = [layer.register_forward_hook(lambda *_, n=n: runs.append(n)) for n, layer in enumerate(lm.anatomy.layers)]
+    target_states(lm, SEQUENCES, [2, 1], batch_size=8)
+    assert runs == [0, 1]
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(lm.logits(collate([SEQUENCES[2]])), before)
+    assert not any(module._forward_pre_hooks for module in lm.model.modules())

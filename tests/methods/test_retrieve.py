@@ -80,11 +80,25 @@ def test_at_most_so_many_passages_the_best_first():
 def test_a_part_of_a_long_paragraph_says_what_it_is_about():
     text = "The Pyny is a ship. " + "It sails by night and rests by day in every port. " * 3 + "Its captain is Vox."
     passage = read(
-        taught(Document("d", text), size=60, overlap=60),
+        taught(Document("d", text), size=20, overlap=20),
         "Who is captain Vox?",
     )[0]
     assert passage.startswith("It sails") and passage.endswith("Its captain is Vox.")
-    assert read(taught(Document("d", text), size=60, overlap=0), "Who is captain Vox?") == ["Its captain is Vox."]
+    assert read(taught(Document("d", text), size=20, overlap=0), "Who is captain Vox?") == ["Its captain is Vox."]
+
+
+def test_passages_are_counted_in_tokens_and_every_sentence_once(monkeypatch):
+    lm, counted = tiny_lm(layers=1), []
+    monkeypatch.setattr(lm, "count_tokens", lambda text: counted.append(text) or 1)
+    rare = " ".join(f"Zq{number}xj is kept in Vault {number} of Oblast Wjk." for number in range(30))
+    plain = " ".join(["It is kept here and there by the people of the town."] * 30)
+    assert len(rare) < len(plain)
+    sizes = [len(taught(Document("d", text), lm=lm, size=100).index) for text in (rare, plain)]
+    assert sizes[0] > sizes[1] > 1 and counted == []
+    long = Document("d", "word " * 150)  # one sentence, cut at words
+    monkeypatch.undo()
+    method = taught(long, lm=lm, size=50, relevance=0.0, passages=9)
+    assert len(method.index) > 2 and all(lm.count_tokens(text) <= 50 for text in read(method, "word"))
 
 
 def test_a_document_of_study_items_alone_is_read_too():

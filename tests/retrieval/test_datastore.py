@@ -1,6 +1,11 @@
 """The datastore finds what a search through everything finds, and forgets exactly what it is told to."""
 
+from pathlib import Path
+
+import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.nn import functional
 
 from accrete.retrieval.datastore import Datastore, Entries, SideBySide
@@ -46,6 +51,115 @@ def test_it_finds_what_a_search_through_everything_finds():
     torch.testing.assert_close(likeness, expected.values, atol=1e-5, rtol=0)
     assert torch.equal(tokens, torch.cat([one.values_N for one in everything])[expected.indices])
     assert torch.equal(reach, torch.cat([one.reach_N for one in everything])[expected.indices])
+
+
+def joined_way(seeds, cues, states, items: int, count: int) -> tuple[torch.Tensor, ...]:
+    """As it was done when all keys of all documents lay side by side in memory."""
+    every = [entries(seed) for seed in seeds]
+    near_by = torch.cat([one.cues_ID.half() for one in every]).float()
+    lengths = torch.cat([one.lengths_I for one in every])
+    keys, values, reach = (
+        torch.cat([getattr(one, name) for one in every]) for name in ("keys_ND", "values_N", "reach_N")
+    )
+    cosines, nearest = (cues @ near_by.T).topk(min(items, len(near_by)), dim=-1)
+    starts = lengths.cumsum(0) - lengths
+    places = [torch.cat([torch.arange(starts[i], starts[i] + lengths[i]) for i in row.tolist()]) for row in nearest]
+    beside = [cosines[q].repeat_interleave(lengths[row]) for q, row in enumerate(nearest)]
+    unique, inverse = torch.cat(places).unique(return_inverse=True)
+    split = inverse.split([len(row) for row in places])
+    padded = torch.nn.utils.rnn.pad_sequence(list(split), batch_first=True)
+    cosine = torch.nn.utils.rnn.pad_sequence(beside, batch_first=True, padding_value=-torch.inf)
+    across = (states @ keys.half()[unique].float().T).gather(1, padded)
+    best = ((across + 0.5 * cosine) / 1.5).topk(min(count, padded.shape[1]), dim=-1)
+    taken = unique[padded.gather(1, best.indices)]
+    return best.values, values[taken], reach[taken]
+
+
+@pytest.mark.parametrize("items", [1, 4, 1_000])
+@pytest.mark.parametrize("seeds", [(1,), (5, 6, 7, 8), tuple(range(10, 40))])
+def test_it_finds_bit_for_bit_what_it_found_when_all_keys_were_joined(seeds, items):
+    cues, states = questions()
+    expected = joined_way(seeds, cues, states, items, 6)
+    got = SideBySide.of(store(*seeds).around(cues, items)).nearest(states, 0.5, 6)
+    assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
+
+
+def test_of_what_is_not_near_nothing_but_cues_and_lengths_is_read():
+    """Their keys have no values at all here: whoever looked at one, or copied it, would fail."""
+    made, (cues, states) = store(1, 2, 3), questions()
+    near = entries(2).cues_ID[:1]
+    state = made.state_dict() | {
+        f"document {seed}/{name}": made.state_dict()[f"document {seed}/{name}"].to("meta")
+        for seed in (1, 3)
+        for name in ("keys", "values", "reach")
+    }
+    expected = SideBySide.of(made.around(near, 1)).nearest(states[:1], 0.5, 4)
+    made.load_state_dict(state)
+    got = SideBySide.of(made.around(near, 1)).nearest(states[:1], 0.5, 4)
+    assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
+    assert all(made.state_dict()[key] is tensor for key, tensor in state.items())
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        SideBySide.of(made.around(cues, 1_000))
+
+
+def test_keys_stay_in_the_file_that_they_came_from(tmp_path):
+    made = store(1, 2)
+    save_file(made.state_dict(), tmp_path / "pack.safetensors")
+    with safe_open(tmp_path / "pack.safetensors", "pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    other = Datastore()
+    other.load_state_dict(state)
+    places = {name: tensor.data_ptr() for name, tensor in state.items()}
+    assert all(torch.equal(one, again) for one, again in zip(found(other), found(made), strict=True))
+    assert {name: tensor.data_ptr() for name, tensor in other.state_dict().items()} == places
+    if (maps := Path("/proc/self/maps")).exists():
+        assert "pack.safetensors" in maps.read_text(), "it was read into memory"
+
+
+def test_the_order_of_documents_makes_no_difference():
+    seeds, turned = (1, 2, 3), Datastore()
+    made, keys = store(*seeds), list(store(*seeds).state_dict())
+    other = store(*reversed(seeds))
+    turned.load_state_dict({key: made.state_dict()[key] for key in sorted(keys, key=lambda key: key[::-1])})
+    for items in (2, 1_000):
+        for one in (other, turned):
+            assert all(torch.equal(a, b) for a, b in zip(found(one, items), found(made, items), strict=True))
+    twins = [Datastore(), Datastore()]  # all alike, so that every choice is one among equals
+    for twin, names in zip(twins, ("abc", "cab"), strict=True):
+        for name in names:
+            twin.add(name, Entries(*(v if f != "values_N" else v + ord(name) for f, v in vars(entries(1)).items())))
+    assert all(torch.equal(a, b) for a, b in zip(found(twins[0], 4, 5), found(twins[1], 4, 5), strict=True))
+
+
+def test_a_neighbourhood_stays_what_it_is_whatever_happens_to_the_datastore():
+    cues, states = questions()
+    made = store(1, 2)
+    near = made.around(cues, 4)
+    expected = SideBySide.of(near).nearest(states, 0.5, 4)
+    made.remove("document 1")
+    made.add("document 0", entries(9))
+    got = SideBySide.of(near).nearest(states, 0.5, 4)
+    assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
+
+
+def test_what_was_undone_or_came_later_is_left_out_exactly():
+    made, cues = store(1, 2), questions()[0]
+    before = made.state_dict()
+    made.add("document 3", entries(3), ["2020"])
+    assert all(torch.equal(a, b) for a, b in zip(found(made), found(store(1, 2, 3)), strict=True))
+    early = SideBySide.of(made.around(cues, 1_000, "2019")).nearest(questions()[1], 0.5, 4)
+    made.load_state_dict(before)
+    assert all(torch.equal(a, b) for a, b in zip(found(made), found(store(1, 2)), strict=True))
+    torch.testing.assert_close(early, found(made), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("broken", [{"document 1/keys": None}, {"document 1/cues": torch.zeros(1, WIDTH)}])
+def test_what_is_no_state_is_refused_and_changes_nothing(broken):
+    made = store(1)
+    state = {key: tensor for key, tensor in (made.state_dict() | broken).items() if tensor is not None}
+    with pytest.raises(ValueError, match="datastore"):
+        made.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(found(made), found(store(1)), strict=True))
 
 
 def test_only_the_items_nearest_by_their_cue_are_looked_at():

@@ -90,6 +90,22 @@ def test_stop_words_go_unless_nothing_else_is_left():
     assert telling("?!") == {}
 
 
+def test_words_of_one_name_follow_each_other():
+    asked = telling("Did the Green Elmholm of Port Eyyv meet the Vaubrai, Lent or Elmholm?")
+    assert asked == {"green": 1, "elmholm": 1, "port": 2, "eyyv": 2, "meet": 0, "vaubrai": 3, "lent": 4}
+
+
+def test_half_a_name_is_less_than_half_of_it():
+    index = PassageIndex()
+    texts = ["The Green Windows tells of sailors.", "Elmholm ropes.", "The Green Elmholm was launched.", "Green green."]
+    for number, text in enumerate(texts):
+        index.add(str(number), [Passage(text, "", 0, 1)])
+    shares = {found.passage.text: found.share for found in index.search("When was the Green Elmholm launched?", 4)}
+    apart = {found.passage.text: found.share for found in index.search("When was the Green, Elmholm launched?", 4)}
+    assert shares[texts[2]] == 1.0
+    assert all(0 < shares[text] < apart[text] for text in (texts[0], texts[1]))
+
+
 def test_names_are_capitals_and_digits_within_a_sentence():
     asked = telling("Mayor Ann met 3 pikes. Grass grows. (Reeds too.) In which Pond am I?\nWhere is the Both Thieves?")
     assert [word for word, name in asked.items() if name] == ["ann", "3", "pond", "both", "thiev"]
@@ -204,6 +220,22 @@ def test_a_rare_word_is_found_among_common_ones(monkeypatch):
     assert texts_of(index.search("common number7", 1)) == ["common filler number7"]
     index.add("dated", passages(["common filler"]), "dated", ["2030"])
     assert all(one.passage.document == "d" for one in index.search("common filler", 9, "2020"))
+
+
+def test_what_counts_at_a_date_is_found_behind_any_number_of_later_passages(monkeypatch):
+    """Also where words are so common that the first that have them are taken."""
+    monkeypatch.setattr(module, "MOST_ROWS", 6)
+    monkeypatch.setattr(module, "POOL", 4)
+    index = PassageIndex()
+    for number in range(12):
+        dates = ["2018"] if number in (7, 10, 11) else ["2030"]
+        index.add(f"d{number}", passages([f"common filler {number}"] * 3, f"d{number}"), f"d{number}", dates)
+    index.remove("d10")
+    for asked in ("common filler", "common filler nowhere"):
+        seen = [one.passage.document for one in index.search(asked, 9, "2020")]
+        assert set(seen) == {"d7", "d11"} and len(seen) == 4
+    assert index.search("common filler", 9, "2017") == []
+    assert len(index.search("common filler", 9, "2031")) == len(index.search("common filler", 9)) == 4
 
 
 # --- adding and removing --------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ HISTORY = [
 
 
 def test_an_empty_history_lost_nothing():
-    assert forgetting([]) == {"lessons": 0, "refused": 0, "domains": [], "worst": None, "last": {}}
+    assert forgetting([]) == {"lessons": 0, "refused": 0, "domains": [], "worst": None, "last": {}, "since": []}
     assert by_domain([], {}) == []
 
 
@@ -48,6 +48,30 @@ def test_the_dearest_lesson_is_one_that_stands():
 
 def test_the_last_lesson_says_what_it_measured():
     assert forgetting(HISTORY[:-1])["last"]["steps"] == 7
+
+
+def test_a_loaded_state_and_a_document_taken_out_are_no_lessons():
+    """They have no figures of a lesson: those of the last one stand, and what came after it is told."""
+    loaded = commit(5, 0.6, 0.95, domain="default", holds=[])
+    taken_out = commit(6, None, None, domain="sea", holds=[])
+    found = forgetting([*HISTORY, loaded, taken_out])
+    before = forgetting(HISTORY)
+    assert {key: value for key, value in found.items() if key != "since"} == {
+        key: value for key, value in before.items() if key != "since"
+    }
+    assert found["since"] == [
+        {"commit": "c5", "what": "d5", "kept": 0.95},
+        {"commit": "c6", "what": "d6", "kept": None},
+    ]
+    assert forgetting([*HISTORY, loaded, commit(6, 0.9, 0.8)])["since"] == []
+    alone = forgetting([loaded])
+    assert (alone["lessons"], alone["last"], alone["worst"], len(alone["since"])) == (0, {}, None, 1)
+
+
+def test_what_was_measured_on_one_side_alone_does_no_harm():
+    """A model that had no sentinels before the lesson, and has some after it."""
+    found = forgetting([commit(1, None, 0.9), commit(2, 0.9, 0.8)])
+    assert found["lessons"] == 2 and found["worst"]["commit"] == "c2"
 
 
 def test_a_birth_of_nothing_has_no_ratio():

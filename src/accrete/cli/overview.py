@@ -96,7 +96,9 @@ def forgetting(
 
     def human(console: "Console") -> None:
         if not found["lessons"]:
-            console.print("No lessons yet: nothing was forgotten.")
+            console.print(
+                "No lessons yet: nothing was forgotten." if not found["since"] else "No lessons of its own yet."
+            )
         for row in found["domains"]:
             ratio = "-" if row["ratio"] is None else f"{row['ratio']:.1%}"
             console.print(
@@ -104,6 +106,10 @@ def forgetting(
                 f" {figure(row['kept_now'])}, forgetting ratio {ratio}",
                 markup=False,
             )
+        if found["lessons"] and not found["domains"]:
+            console.print(f"{found['lessons']} lessons; this model brought no guard questions to measure them by")
+        for row in found["since"]:
+            console.print(f"since then: {row['what']} ({row['commit']}), guard {figure(row['kept'])}", markup=False)
         for row in found.get("measured", []):
             console.print(
                 f"measured now, {row['domain'] or 'base'}: guard {figure(row['guard'])}, scored {figure(row['scored'])}",

@@ -8,15 +8,15 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from accrete.errors import AccreteError, UsageError
+from accrete.errors import AccreteError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +37,9 @@ Dtype = Annotated[
         help="Of the weights: auto (float32; learning multiplies in bfloat16 where fast), float32, bfloat16, float16.",
     ),
 ]
-Options = Annotated[list[str] | None, typer.Option("--set", help="An option of the method, as key=value; repeatable.")]
+Options = Annotated[
+    list[str] | None, typer.Option("--set", help="An option of the method, as [METHOD.]key=value; repeatable.")
+]
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,24 @@ class Session:
         check_home(home)
         return home
 
-    def settings(self, **flags: Any) -> "Resolved":
-        """The settings with these options over them, and `flags` of the verb's own (max_forgetting, domain, ...)."""
+    def settings(self, methods: Sequence[str] | None = None, **flags: Any) -> "Resolved":
+        """The settings with these options over them, and `flags` of the verb's own (max_forgetting, domain, ...).
+
+        --set is about one of `methods`, which without them is that of the settings alone.
+        """
         from accrete import settings
         from accrete.methods import DEFAULT
 
+        check_choice("--study", flags.get("study"), get_args(settings.Settings.model_fields["study"].annotation))
         common = {key: getattr(self, key) for key in ("model", "method", "offline", "device", "dtype")}
+        if methods is not None:
+            common["method"] = None  # the verb has its own
         resolved = settings.resolve(self.home_directory(), common | flags)
-        options = dict(_setting(text) for text in self.set or [])
-        return (
-            resolved.with_options(resolved.settings.method or DEFAULT, options, "flag --set") if options else resolved
-        )
+        about = [resolved.settings.method or DEFAULT] if methods is None else methods
+        for text in self.set or []:
+            method, option, value = _setting(text, about)
+            resolved = resolved.with_options(method, {option: value}, "flag --set")
+        return resolved
 
     def learner(self, progress: Any = None, **flags: Any) -> "Learner":
         """The learner that the settings, these options and `flags` of the verb's own describe."""
@@ -115,13 +124,28 @@ class Session:
         human(Console(highlight=False, soft_wrap=not live, width=None if live else 200))
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def check_choice(option: str, value: str | None, known: Iterable[str]) -> None:
+    """UsageError for a value that is none of those known; None was not given."""
+    if value is not None and value not in (choices := list(known)):
+        raise UsageError(f'{option} cannot be "{value}".{did_you_mean(value, choices)}')
+
+
+def _setting(text: str, methods: Sequence[str]) -> tuple[str, str, Any]:
+    """(method, option, value) of [METHOD.]key=value; the method may be left out where there is but one."""
     from accrete.settings import parse_value
 
     key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UsageError(f'--set wants key=value, not "{text}".')
-    return key, parse_value(value, f"--set {key}")
+    method, dot, option = key.rpartition(".")
+    if not equals or not option or (dot and not method):
+        raise UsageError(f'--set wants key=value or METHOD.key=value, not "{text}".')
+    if not dot and len(methods) > 1:
+        from accrete.methods import base
+
+        owner = next((name for name in methods if option in base.find(name).Config.model_fields), methods[0])
+        raise UsageError(f"--set {text}: say whose option it is, as in --set {owner}.{text}.")
+    if dot and method not in methods:
+        raise UsageError(f'--set {text}: "{method}" is not a method of this command.{did_you_mean(method, methods)}')
+    return method or methods[0], option, parse_value(value, f"--set {key}")
 
 
 _COMMON = [
@@ -194,8 +218,8 @@ def one_sentence(as_json: bool) -> Iterator[None]:
         raise
     except AccreteError as error:
         _fail(str(error), error.exit_code, as_json)
-    except KeyboardInterrupt:
-        _fail("Stopped; what was committed stands.", 130, as_json)
+    except KeyboardInterrupt as stop:
+        _fail(str(stop) or "Stopped; what was committed stands.", 130, as_json)
     except BrokenPipeError:
         os._exit(0)
     except MemoryError as error:

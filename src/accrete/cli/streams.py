@@ -18,19 +18,47 @@ Price = Annotated[float | None, typer.Option(min=0, help="Of a million tokens, f
 
 
 @verb
-def streams(session: Session) -> None:
-    """List what methods can be measured on."""
+def streams(
+    session: Session,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them, in full.")] = None,
+) -> None:
+    """List what methods can be measured on; with a NAME all about one: what it teaches and asks, options, file formats."""
     from accrete.evaluate import streams as known
 
-    rows: list[dict[str, Any]] = [{"name": name, "summary": known.summary(name)} for name in known.names()]
+    chosen = known.names() if name is None else [known.check_name(name)]
+    rows: list[dict[str, Any]] = [
+        {"name": name, "summary": known.summary(name), "options": dict(known.options_of(name))} for name in chosen
+    ]
+    if name is not None:
+        rows[0]["about"] = known.description(name)
 
     def human(console: "Console") -> None:
-        table = plain_table("stream", "what it is")
+        if name is not None:
+            _described(console, rows[0])
+            return
+        table = plain_table("stream", "what it is", "options")
         for row in rows:
-            table.add_row(row["name"], row["summary"])
+            table.add_row(row["name"], row["summary"], " ".join(f"--{option}" for option in row["options"]))
         console.print(table)
+        console.print(
+            "accrete streams NAME says more: what is asked and kept, what the options mean, which files are read"
+        )
 
     session.print(rows, human)
+
+
+def _described(console: "Console", row: dict[str, Any]) -> None:
+    """A stream's docstring, its lines joined where they are no list, and its options."""
+    from rich.text import Text
+
+    for paragraph in row["about"].split("\n\n"):
+        lines = paragraph.splitlines()
+        text = paragraph if any(line.startswith(" ") for line in lines) else " ".join(lines)
+        console.print(text + "\n", markup=False)
+    table = plain_table("option", "what it means here [default]")
+    for option, meaning in row["options"].items():
+        table.add_row(f"--{option}", Text(meaning))
+    console.print(table)
 
 
 @verb
@@ -44,7 +72,9 @@ def stream(
         int | None, typer.Option(min=1, help="How many facts: a lesson (world), in all (temporal).")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many facts or questions in all.")] = None,
-    data: Annotated[Path | None, typer.Option(help="A file or folder in the stream's own format.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A file or folder; `accrete streams NAME` says of what form.")
+    ] = None,
     probes: Annotated[Path | None, typer.Option(help="Questions with answers (.jsonl), for documents.")] = None,
     teacher: Annotated[
         str | None, typer.Option(metavar="URL[#MODEL]", help="Let an OpenAI-compatible endpoint write richer passages.")

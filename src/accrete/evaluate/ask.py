@@ -14,13 +14,12 @@ import torch
 
 from accrete.evaluate.streams import ABSTAINED
 from accrete.lm.batch import Sequence as Tokens
-from accrete.lm.decode import NOTHING, Conditioning, context_of
+from accrete.lm.decode import NOTHING, Conditioning, abstains, context_of
 from accrete.lm.forced import log_likelihoods, target_logits, targets_of
 from accrete.lm.model import LM
 from accrete.lm.prompts import study_sequence
-from accrete.lm.tasks import NOT_STATED
 from accrete.reader import Reader
-from accrete.scoring import contains, exact_match, grade, normalise, token_f1
+from accrete.scoring import contains, exact_match, grade, token_f1
 from accrete.types import Probe, Query
 
 SHORTEST, LONGEST = 24, 256  # tokens of an answer
@@ -30,7 +29,7 @@ SCORES = {"exact_match": exact_match, "token_f1": token_f1, "contains": contains
 
 def score(answer: str, truths: Sequence[str]) -> dict[str, float]:
     """Every score of an answer, the best over the truths. To abstain is to say "not stated", or nothing."""
-    given = ABSTAINED if normalise(answer) == NOT_STATED else answer
+    given = ABSTAINED if abstains(answer) else answer
     found = {name: max(function(given, truth) for truth in truths) for name, function in SCORES.items()}
     return found | {"grade": grade(given, truths)}
 
@@ -81,38 +80,49 @@ def sentinels(lm: LM) -> list[Probe]:
 
 
 class Drift:
-    """What the base model said where it is not to change: the scored sentinels with their answers, and further text.
+    """What the base model said where it is not to change: the scored sentinels with their answers, and held-out text.
 
-    `measure` compares a taught model with it: mean KL(base || now) in nats a token, the share of positions whose first
-    choice is the same, and the perplexity.
+    `measure` compares a taught model with it. Mean KL(base || now) in nats a token and the share whose first choice is the
+    same are over `positions`, as many as there is room to keep the base's logits of. Perplexity is that of the texts; of
+    the sentinels' answers where there is no text; `perplexity_of` says which, `perplexity_positions` over how many.
     """
 
     def __init__(self, base: LM, texts: Sequence[str] = ()):
         asked = [(probe.question, probe.answers[0]) for probe in sentinels(base)]
         self.asked = [*asked, *(("", text) for text in texts)]  # without a question it is a text that goes on
+        self.of = "texts" if texts else "sentinels"
+        sequences = self._sequences(base, [NOTHING] * len(self.asked))
         room, kept = DRIFT_ENTRIES // len(base.tokenizer), 0
-        for sequence in self._sequences(base, [NOTHING] * len(self.asked)):
-            if sequence.targets > room:
-                break
-            room, kept = room - sequence.targets, kept + 1
-        self.asked = self.asked[:kept]
-        sequences = self._sequences(base, [NOTHING] * kept)
-        self.base = {row: logits_NV for row, logits_NV in target_logits(base, sequences)}
+        while kept < len(sequences) and sequences[kept].targets <= room:
+            room, kept = room - sequences[kept].targets, kept + 1
+        self.base = {row: logits_NV for row, logits_NV in target_logits(base, sequences[:kept])}
 
-    def measure(self, reader: Reader) -> dict[str, float | None]:
-        """{"kl_to_base", "top1_agreement", "perplexity"}, None where there is nothing to compare on."""
+    def measure(self, reader: Reader) -> dict[str, Any]:
+        """All of the above, None where there is nothing to measure on."""
         conditionings = reader.conditionings([Query(question) for question, _ in self.asked])
         sequences = self._sequences(reader.lm, conditionings)
-        kl = same = loss = count = 0.0
-        for row, logits_NV in target_logits(reader.lm, sequences, conditionings):
-            now, before = torch.log_softmax(logits_NV, -1), torch.log_softmax(self.base[row], -1)
-            kl += float((before.exp() * (before - now)).sum())
-            same += float((now.argmax(-1) == before.argmax(-1)).sum())
-            loss -= float(now.gather(1, targets_of(sequences[row], now.device)[:, None]).sum())
-            count += len(now)
-        if not count:
-            return {"kl_to_base": None, "top1_agreement": None, "perplexity": None}
-        return {"kl_to_base": kl / count, "top1_agreement": same / count, "perplexity": math.exp(loss / count)}
+        longest = max((sequence.targets for sequence in sequences), default=1)
+        at_once = max(1, min(16, DRIFT_ENTRIES // (longest * len(reader.lm.tokenizer))))
+        kl = same = loss = 0.0
+        positions = read = 0
+        for row, logits_NV in target_logits(reader.lm, sequences, conditionings, at_once):
+            now = torch.log_softmax(logits_NV, -1)
+            if row in self.base:
+                before = torch.log_softmax(self.base[row], -1)
+                kl += float((before.exp() * (before - now)).sum())
+                same += float((now.argmax(-1) == before.argmax(-1)).sum())
+                positions += len(now)
+            if self.of == "sentinels" or not self.asked[row][0]:
+                loss -= float(now.gather(1, targets_of(sequences[row], now.device)[:, None]).sum())
+                read += len(now)
+        return {
+            "kl_to_base": kl / positions if positions else None,
+            "top1_agreement": same / positions if positions else None,
+            "positions": positions,
+            "perplexity": math.exp(loss / read) if read else None,
+            "perplexity_of": self.of if read else None,
+            "perplexity_positions": read,
+        }
 
     def _sequences(self, lm: LM, conditionings: Sequence[Conditioning]) -> list[Tokens]:
         return [

@@ -30,7 +30,7 @@ from accrete.lm.tasks import (
     read_facts,
     read_pairs,
 )
-from accrete.scoring import exact_match, normalise, token_f1
+from accrete.scoring import exact_match, token_f1
 from accrete.types import Fact, Probe, Query
 
 SHORT, LONG = 32, 400  # tokens of an answer, and of a list of questions or facts
@@ -142,7 +142,7 @@ def _without_passage(size: int, held_out: bool) -> list[Probe]:
 
 def _not_stated(lm: LM, size: int, _: Path) -> Figures:
     probes = worlds.half_unanswerable(size)
-    said = [normalise(a) == NOT_STATED for a in _answers(lm, probes, f"{ANSWER}\n\n")]
+    said = [decode.abstains(a) for a in _answers(lm, probes, f"{ANSWER}\n\n")]
     true = [probe.answers[0] == NOT_STATED for probe in probes]
     both = [float(a and b) for a, b in zip(said, true, strict=True)]
     return agreement(

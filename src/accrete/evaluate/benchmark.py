@@ -15,10 +15,11 @@ from typing import Any
 
 from accrete.errors import DocumentError
 from accrete.evaluate.ask import budget
+from accrete.evaluate.metrics import forgetting_ratio
 from accrete.evaluate.streams import squad
 from accrete.evaluate.streams._files import located, shown
 from accrete.evaluate.streams._limits import drawn
-from accrete.files import write_atomically
+from accrete.files import write_text
 from accrete.learner import Learner
 from accrete.reader import Reader
 from accrete.scoring import exact_match, token_f1
@@ -73,7 +74,7 @@ def benchmark(learner: Learner, probes: Sequence[Probe]) -> dict[str, Any]:
         "baseline": before,
         "baseline_was": "measured" if stored is None else "stored",
         "baseline_file": str(path),
-        "forgetting_ratio": {name: (was - now[name]) / was if (was := before[name]) else None for name in SCORES},
+        "forgetting_ratio": {name: forgetting_ratio(before[name], now[name]) for name in SCORES},
     }
 
 
@@ -102,8 +103,4 @@ def _store(path: Path, figures: Figures, about: Mapping[str, Any]) -> None:
     text = json.dumps({"schema": 1, **about, "scores": dict(figures)}, ensure_ascii=False, indent=1) + "\n"
     with plain_errors(path.parent.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda new: _write(new, text))
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+        write_text(path, text)

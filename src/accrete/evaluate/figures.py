@@ -23,12 +23,23 @@ class Figure:
 
     def interval(self) -> tuple[float, float]:
         """The middle 95 % of the values for passages drawn anew, with repetition."""
-        import numpy
+        return interval([self])
 
-        drawn = numpy.random.default_rng(0).integers(len(self.top), size=(RESAMPLES, len(self.top)))
-        tops, bottoms = numpy.array(self.top)[drawn].sum(1), numpy.array(self.bottom)[drawn].sum(1)
-        low, high = numpy.quantile(tops / numpy.maximum(bottoms, 1e-9), (0.025, 0.975))
-        return float(low), float(high)
+
+def interval(runs: Sequence[Figure]) -> tuple[float, float]:
+    """The same of the mean over runs, of each of which the passages are its own: runs are drawn anew, then their passages."""
+    import numpy
+
+    random = numpy.random.default_rng(0)
+    chosen = random.integers(len(runs), size=(RESAMPLES, len(runs))) if len(runs) > 1 else numpy.zeros((RESAMPLES, 1))
+    values = numpy.empty(chosen.shape)
+    for number, run in enumerate(runs):
+        places = chosen == number
+        drawn = random.integers(len(run.top), size=(int(places.sum()), len(run.top)))
+        tops, bottoms = numpy.array(run.top)[drawn].sum(1), numpy.array(run.bottom)[drawn].sum(1)
+        values[places] = tops / numpy.maximum(bottoms, 1e-9)
+    low, high = numpy.quantile(values.mean(1), (0.025, 0.975))
+    return float(low), float(high)
 
 
 Figures = dict[str, Figure]

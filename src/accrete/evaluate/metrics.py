@@ -6,7 +6,7 @@ R[i][j] is the score on task j after i lessons: row 0 is the base, row j + 1 sta
 the end (tasks and columns count from 0). An entry that was not measured is None, and so is a figure without meaning.
 
 A row is one answer to one probe: {"step": i, "task": j, "probe": k, "kind": str, "as_of": str | None} and a number under the
-name of every score (ask.py).
+name of every score (ask.py); "related" and "superseded" where that is so (control.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from accrete.evaluate.figures import Figure
+from accrete.evaluate.figures import Figure, interval
 
 Row = Mapping[str, Any]
 Matrix = Sequence[Sequence[float | None]]
@@ -49,7 +49,7 @@ def matrix(rows: Iterable[Row], score: str = "contains", tasks: int | None = Non
 
 def average(rows: Iterable[Row], score: str = "contains") -> Figure | None:
     """The score averaged as `learned` is, tasks weighing the same: for the ceiling, and for sets that no task teaches."""
-    return _mean_figure(map(_mean, _by_task(rows, score).values()))
+    return _mean_of_tasks(rows, score)
 
 
 # --- figures of the matrix --------------------------------------------------------------------------------------------
@@ -99,35 +99,41 @@ def _ratio(pairs: Sequence[tuple[float | None, float | None]]) -> Figure | None:
 # --- figures of the answers -------------------------------------------------------------------------------------------
 
 
-def parts(rows: Sequence[Row], score: str = "contains", tasks: int | None = None) -> Parts:
-    """Every figure by task, of the matrix and of what it averages over; by probe when there is but one task."""
+def parts(
+    rows: Sequence[Row], score: str = "contains", tasks: int | None = None, control: Sequence[Row] | None = None
+) -> Parts:
+    """Every figure by task, of the matrix and of what it averages over; by probe when there is but one task.
+
+    The wrong document is what was learned before a task, where that says nothing of what is asked; or what was learned
+    before the answers in `control`.
+    """
     R = matrix(rows, score, tasks)
     right_after = [row for row in rows if row["step"] == row["task"] + 1]
+    periods = [row for row in right_after if row.get("kind") in (CHANGED, UNCHANGED)]
+    just_before = (row for row in rows if row["step"] == row["task"] > 0 and not row.get("related"))
     found: dict[str, Figure | None] = {
         **matrix_parts(R),
-        "plasticity": _by_period(right_after, CHANGED, score),
-        "stability": _by_period(right_after, UNCHANGED, score),
-        "token_f1": _over_probes(right_after, "token_f1"),
-        "versioned": _over_probes(_of_earlier_periods(rows, last=len(R) - 1), score),
+        "wrong_document": _mean_of_tasks(just_before, score) if control is None else _each(control, score),
+        "plasticity": _from_second([row for row in periods if row["kind"] == CHANGED], score),
+        "stability": _from_second([row for row in periods if row["kind"] == UNCHANGED], score),
+        "token_f1": _from_second(right_after, "token_f1") if periods else _over_probes(right_after, "token_f1"),
+        "versioned": _over_probes([r for r in rows if r["step"] == len(R) - 1 and r.get("superseded")], score),
     }
     if len(R) == 2:  # one task: its probes take the place of tasks
         steps = {"floor": 0, "learned": 1, "kept": 1, "op": 1}
         found |= {name: _each([row for row in rows if row["step"] == step], score) for name, step in steps.items()}
-        found["token_f1"] = _each(right_after, "token_f1")
+        found["token_f1"] = None if periods else _each(right_after, "token_f1")
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def _by_period(right_after: Iterable[Row], kind: str, score: str) -> Figure | None:
-    """Probes of one kind right after their own period's lesson, averaged over the periods from the second on."""
-    of_kind = (row for row in right_after if row["task"] > 0 and row.get("kind") == kind)
-    return _mean_figure(map(_mean, _by_task(of_kind, score).values()))
+def _from_second(right_after: Iterable[Row], score: str) -> Figure | None:
+    """Answers right after their own period's lesson, averaged over the periods from the second on (METHODS 4)."""
+    return _mean_of_tasks((row for row in right_after if row["task"] > 0), score)
 
 
-def _of_earlier_periods(rows: Sequence[Row], last: int) -> list[Row]:
-    """Probes asked after the last lesson "as of" a date before the last period's: taught earlier, or dated earlier."""
-    dated = [row for row in rows if row["step"] == last and row.get("as_of")]
-    newest = max((row["as_of"] for row in dated), default="")
-    return [row for row in dated if row["task"] < last - 1 or row["as_of"] < newest]
+def _mean_of_tasks(rows: Iterable[Row], score: str) -> Figure | None:
+    """The mean of the tasks' means."""
+    return _mean_figure(map(_mean, _by_task(rows, score).values()))
 
 
 def _over_probes(rows: Iterable[Row], score: str) -> Figure | None:
@@ -160,16 +166,19 @@ def values(found: Mapping[str, Figure]) -> dict[str, float | None]:
 
 
 def intervals(*runs: Mapping[str, Figure]) -> dict[str, list[float]]:
-    """{figure: [low, high]}: the middle 95 % for tasks (one task: probes) drawn anew, those of all seeds together.
+    """{figure: [low, high]}: the middle 95 % for tasks (one task: probes) drawn anew, within every seed and over the seeds.
 
-    Left out where there is one task to draw from, and for a ratio that some draw would divide by nothing.
+    A task of one seed is another than that of another seed. Left out where there is one thing to draw from, and for a ratio
+    that some draw would divide by nothing.
     """
     found = {}
     for name in FIGURES:
         drawn = [run[name] for run in runs if name in run]
-        pool = Figure(_joined(f.top for f in drawn), _joined(f.bottom for f in drawn), sum(f.n for f in drawn))
-        if len(pool.top) > 1 and min(pool.bottom) >= NOTHING:
-            found[name] = list(pool.interval())
+        if (
+            sum(len(figure.top) for figure in drawn) > 1
+            and min(b for figure in drawn for b in figure.bottom) >= NOTHING
+        ):
+            found[name] = list(interval(drawn))
     return found
 
 
@@ -198,7 +207,3 @@ def _mean_figure(numbers: Iterable[float | None]) -> Figure | None:
 
 def _difference(now: float | None, before: float | None) -> float | None:
     return None if now is None or before is None else now - before
-
-
-def _joined(tuples: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
-    return tuple(number for numbers in tuples for number in numbers)

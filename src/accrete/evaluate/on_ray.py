@@ -23,17 +23,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from accrete.errors import AccreteError, UsageError
 from accrete.evaluate import streams
-from accrete.evaluate.compare import BASE, Launch, in_a_process
-from accrete.evaluate.run import Job, lines
-from accrete.files import write_atomically
+from accrete.evaluate.compare import STOPPED, Launch, in_a_process
+from accrete.evaluate.record import BASE, lines
+from accrete.evaluate.run import Job
+from accrete.files import check_plain_name, write_text
 
 Say = Callable[[Mapping[str, Any]], None]
 POLL = 1.0  # seconds between two looks at a job
-STOPPED = "It was stopped."
 
 
 @contextlib.contextmanager
@@ -82,7 +83,7 @@ def _launch(ray: Any, task: Any, ear: Any, cpus: int, has_gpus: bool, stopped: t
             return STOPPED
         text = path.read_text("utf-8")
         gpus = int(has_gpus and json.loads(text)["device"] != "cpu")
-        running = task.options(num_gpus=gpus).remote(path.name, text, cpus, ear, str(path))
+        running = task.options(num_gpus=gpus).remote(path.name, text, cpus, ear, str(path), _texts(_sentinels(path)))
         try:
             while not ray.wait([running], timeout=POLL)[0]:
                 if stopped.is_set():
@@ -114,17 +115,22 @@ class Ear:
         return self.said.pop(job, None)
 
 
-def work(name: str, job: str, threads: int, ear: Any, place: str) -> dict[str, str]:
-    """Run the job of this text on this machine: {"error", "lines", "machine", "version"}."""
-    found = {"machine": platform.node(), "version": metadata.version("accrete"), "lines": ""}
+def work(
+    name: str, job: str, threads: int, ear: Any, place: str, sentinels: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """Run the job of this text on this machine: {"error", "lines", "sentinels", "machine", "version"}."""
+    found: dict[str, Any] = {"machine": platform.node(), "version": metadata.version("accrete"), "lines": ""}
     if error := other_data(job):
         return found | {"error": error}
     with tempfile.TemporaryDirectory(prefix="accrete-") as folder:
-        path = Path(folder) / name
-        path.write_text(job, "utf-8")
+        path = Path(folder) / "seed" / name
+        for there, text in [(path, job), *((_sentinels(path) / file, rows) for file, rows in sentinels.items())]:
+            there.parent.mkdir(exist_ok=True)
+            write_text(there, text)
         error = in_a_process(path, threads, lambda line: ear.tell.remote(place, line))
         written = path.with_suffix(".jsonl")
-        return found | {"error": error, "lines": "" if error else written.read_text("utf-8")}
+        lines_of = "" if error else written.read_text("utf-8")
+        return found | {"error": error, "lines": lines_of, "sentinels": _texts(_sentinels(path))}
 
 
 def other_data(text: str) -> str:
@@ -149,18 +155,22 @@ def is_whole(path: Path) -> bool:
     return done == len(_base(path)["stream"]["tasks"])
 
 
-def take(path: Path, outcome: Mapping[str, str]) -> str:
+def take(path: Path, outcome: Mapping[str, Any]) -> str:
     """Write the lines of a job that ran elsewhere; why they cannot be taken, or nothing."""
     machine, version = outcome["machine"], metadata.version("accrete")
     if outcome["version"] != version:
         return f"{machine} has accrete {outcome['version']}, this machine {version}."
     if outcome["error"]:
-        return outcome["error"]
+        return str(outcome["error"])
     if path.stem != BASE:
         base = _base(path)["model"]["base_digest"]
         if any(json.loads(line)["base_digest"] != base for line in outcome["lines"].split("\n")[:-1]):
             return f"{machine} has another base model than the machine that asked it first."
-    write_atomically(path.with_suffix(".jsonl"), lambda new: _write(new, outcome["lines"]))
+    for name, text in outcome.get("sentinels", {}).items():
+        place = _sentinels(path) / check_plain_name(Path(name).stem, "file")
+        place.parent.mkdir(exist_ok=True)
+        write_text(place.with_suffix(".jsonl"), text)
+    write_text(path.with_suffix(".jsonl"), outcome["lines"])
     return ""
 
 
@@ -168,15 +178,20 @@ def _base(path: Path) -> dict[str, Any]:
     return lines(path.with_name(f"{BASE}.jsonl"))[0]
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
+def _sentinels(path: Path) -> Path:
+    """Where the jobs of a comparison find what a model without sentinels of its own must keep."""
+    return path.parent.parent / "sentinels"
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text("utf-8") for file in folder.glob("*.jsonl")}
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[threading.Event]:
     """An event that is set when the user stops the program: threads that wait for ray would not notice."""
-    stopped, before = threading.Event(), signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
 
@@ -184,11 +199,16 @@ def _interruptible() -> Iterator[threading.Event]:
         stopped.set()
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, stop)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if not callable(before[signal.SIGINT]):  # ignored, as for what runs in the background
+        del before[signal.SIGINT]
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield stopped
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""From the lines of all runs to results.json: a row for every method, with floor and ceiling. Pure; ends at JSON's terms."""
+"""From the lines of all runs to results.json: a row for every method, with floor and ceiling. Pure; ends at JSON."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from accrete.evaluate import metrics
+from accrete.evaluate.control import BEFORE
 
-SCHEMA = 1
+SCHEMA = 2
 WORST = 12  # examples of a method
 Line = Mapping[str, Any]
 Run = Sequence[Line]
@@ -18,7 +19,7 @@ Run = Sequence[Line]
 def row(method: str, config: Mapping[str, Any], runs: Sequence[Run], score: str) -> dict[str, Any]:
     """The figures of one method: means over its seeds, intervals over tasks; lessons, matrix and examples of the first."""
     tasks = len(runs[0]) - 1
-    parts = [metrics.parts(_rows(run), score, tasks) for run in runs]
+    parts = [metrics.parts(_rows(run), score, len(run) - 1, _control(run)) for run in runs]
     means, spreads = metrics.over_seeds(
         [metrics.values(p) | _other(run, score) for p, run in zip(parts, runs, strict=True)]
     )
@@ -26,13 +27,20 @@ def row(method: str, config: Mapping[str, Any], runs: Sequence[Run], score: str)
     return {
         "method": method,
         "config": dict(config),
+        "score": score,
         **means,
+        **{name: None if means[name] is None else round(means[name]) for name in COUNTS},  # type: ignore[arg-type]
+        "refused": sum("refused" in line["lesson"] for run in runs for line in run[1:]),
         "spread": spreads if len(runs) > 1 else {},
         "intervals": metrics.intervals(*parts),
+        "by_kind": _by_kind(runs, score),
+        "wrong_document_of": _wrong_document_of(first),
+        "perplexity_of": first[-1].get("drift", {}).get("perplexity_of"),
         "matrix": metrics.matrix(_rows(first), score, tasks),
         "kept_sets": {
             name: [_mean(line["kept"][name]) if "kept" in line else None for line in first] for name in _sets(first)
         },
+        "kept_questions": {name: len(grades) for name, grades in first[0].get("kept", {}).items()},
         "sentinels_by_step": [_sentinels(first[0], line) for line in first],
         "lessons": [dict(line["lesson"]) for line in first[1:]],
         "worst": _worst(first, score),
@@ -45,41 +53,96 @@ def failed(method: str, config: Mapping[str, Any], error: str) -> dict[str, Any]
     return {"method": method, "config": dict(config), "error": error, **dict.fromkeys(FIGURES)}
 
 
+def _control(run: Run) -> list[dict[str, Any]] | None:
+    """The answers after another document was learned; None where the lessons themselves are the control."""
+    if run[0].get("control", {"of": BEFORE})["of"] == BEFORE:
+        return None
+    return list(run[1].get("control", {}).get("asked", []))
+
+
+def _wrong_document_of(run: Run) -> dict[str, str]:
+    """What was learned in place of a lesson's own document, and why nothing could be told where that is so."""
+    control = run[0].get("control", {})
+    own = run[1].get("control", {}) if len(run) > 1 else {}
+    return {"document": control.get("of", ""), "reason": control.get("reason") or own.get("reason") or ""}
+
+
+def _by_kind(runs: Sequence[Run], score: str) -> dict[str, dict[str, Any]]:
+    """For every kind of probe: how many, and their mean score before, right after their lesson, at the end, and with context.
+
+    Probes without a kind are called plain.
+    """
+    moments: dict[str, dict[str, list[float]]] = {}
+
+    def note(moment: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            kind = moments.setdefault(row["kind"] or "plain", {"floor": [], "learned": [], "kept": [], "ceiling": []})
+            kind[moment].append(row[score])
+
+    for run in runs:
+        rows = _rows(run)
+        note("floor", [row for row in rows if row["step"] == 0])
+        note("learned", [row for row in rows if row["step"] == row["task"] + 1])
+        note("kept", [row for row in rows if row["step"] == len(run) - 1])
+        note("ceiling", run[0]["ceiling"])
+    return {
+        kind: {"probes": len(found["floor"]), **{moment: _mean(scores) for moment, scores in found.items()}}
+        for kind, found in sorted(moments.items())
+    }
+
+
 def _other(run: Run, score: str) -> dict[str, float | None]:
     """What the matrix does not say: ceiling, what was kept, drift, cost."""
     base, end, lessons = run[0], run[-1], [line["lesson"] for line in run[1:]]
     ceiling = metrics.average(base["ceiling"], score)
     seconds = math.fsum(lesson["seconds"] for lesson in lessons)
     tokens = sum(lesson.get("tokens", 0) for lesson in lessons)
-    drift: Mapping[str, float | None] = end.get("drift", {})
+    drift: Mapping[str, Any] = end.get("drift", {})
     return {
         "ceiling": ceiling.value if ceiling else None,
+        "ceiling_left_out": base.get("ceiling_left_out", 0),
         "sentinels": _sentinels(base, end),
         "kl_to_base": drift.get("kl_to_base"),
         "top1_agreement": drift.get("top1_agreement"),
+        "positions": drift.get("positions"),
         "perplexity_before": base.get("drift", {}).get("perplexity"),
         "perplexity_after": drift.get("perplexity"),
+        "perplexity_positions": drift.get("perplexity_positions"),
         "log_likelihood": _mean([row["log_likelihood"] for row in end["asked"]]),
         "learn_seconds": seconds / max(1, len(lessons)),
         "answer_seconds": end["answer_seconds"],
-        "tokens": float(tokens),
+        "tokens": tokens,
         "tokens_per_second": tokens / seconds if seconds else None,
         "bytes": math.fsum(lesson.get("bytes", 0) for lesson in lessons) / max(1, len(lessons)),
         "peak_mb": max((lesson["peak_mb"] for lesson in lessons), default=None),
         "trainable": max((lesson.get("trainable", 0) for lesson in lessons), default=None),
-        "refused": float(sum("refused" in lesson for lesson in lessons)),
     }
 
 
+COUNTS = ("tokens", "trainable", "positions", "perplexity_positions", "ceiling_left_out")  # the mean over seeds, whole
 FIGURES = (
     *metrics.FIGURES, "ceiling", "sentinels", "kl_to_base", "top1_agreement", "perplexity_before", "perplexity_after",
-    "log_likelihood", "learn_seconds", "answer_seconds", "tokens", "tokens_per_second", "bytes", "peak_mb", "trainable",
-    "refused",
+    "log_likelihood", "learn_seconds", "answer_seconds", "tokens_per_second", "bytes", "peak_mb", "refused", *COUNTS,
+)  # fmt: skip
+# What `accrete compare --json` shows of a row.
+KEYS = (
+    "method", "score", "learned", "kept", "sentinels", "plasticity", "stability", "token_f1", "versioned", "op", "bwt", "fwt",
+    "forgetting", "forgetting_ratio", "wrong_document", "wrong_document_of", "floor", "ceiling", "ceiling_left_out",
+    "log_likelihood", "kl_to_base", "top1_agreement", "positions", "perplexity_before", "perplexity_after", "perplexity_of",
+    "perplexity_positions", "kept_sets", "kept_questions", "by_kind", "learn_seconds", "answer_seconds", "tokens",
+    "tokens_per_second", "bytes", "peak_mb", "trainable", "refused", "intervals", "config", "error",
 )  # fmt: skip
 
 
 def _rows(run: Run) -> list[dict[str, Any]]:
-    return [{"step": line["step"], **asked} for line in run for asked in line["asked"]]
+    """Every answer of the run with its step, and what its probe has to do with other documents and with time."""
+    told = [task["probes"] for task in run[0]["stream"]["tasks"]]
+    marks = [[{key: probe.get(key, False) for key in ("related", "superseded")} for probe in probes] for probes in told]
+    return [
+        {"step": line["step"], **marks[asked["task"]][asked["probe"]], **asked}
+        for line in run
+        for asked in line["asked"]
+    ]
 
 
 def _sets(run: Run) -> list[str]:

@@ -1,6 +1,7 @@
 """One method over one stream: lesson after lesson, with questions between them. Ends at a file with a line for every step.
 
     step 0    the base model: every probe without its passage (floor) and with it (ceiling), and what must be kept
+    step 1    where no lesson will do, a document that has nothing to do with the first is learned, asked, and taken back
     step i    task i is learned; its own probes are asked, and those of the next task, which was not learned yet
     step N    the same, then every probe, and what must be kept
 
@@ -17,6 +18,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,21 @@ from pydantic import Field
 
 from accrete.config import Config, build
 from accrete.errors import AccreteError, LessonError
-from accrete.evaluate import streams
+from accrete.evaluate import record, streams
 from accrete.evaluate.ask import Drift, ask, budget, sentinels
+from accrete.evaluate.control import Control, control, related, superseded
+from accrete.evaluate.record import lines
 from accrete.evaluate.streams import Stream, Task
+from accrete.files import alone
 from accrete.learner import Learner
 from accrete.lm.load import load
 from accrete.lm.model import LM
 from accrete.reader import Reader
+from accrete.store.journal import Journal
+from accrete.store.sentinels import provide_sentinels, read_sentinels
 from accrete.types import Probe
 
+PROTOCOL = 2  # of what a run asks and writes: what was measured by another is not gone on with
 Announce = Callable[[str, int, int], None]
 """(what is being done, step, steps in all)."""
 
@@ -53,54 +61,99 @@ class Job(Config):
     study: str = "gold"
     teacher: str | None = None
     full_matrix: bool = False
+    protocol: int = PROTOCOL
 
 
 def run(job: Job, path: Path, announce: Announce = lambda what, step, steps: None) -> None:
-    """Write the lines that are still missing at `path`; lessons are kept in a folder beside it until the last line."""
+    """Write the lines that are still missing at `path`; lessons are kept in a folder beside it until the last line.
+
+    A model that brings no sentinels makes its own in step 0, for all jobs: they lie in the folder above that of `path`.
+    UsageError while another process writes these lines.
+    """
+    busy = f"{path.stem} is being measured by another process ({{holder}}) in {path.parent}; wait for it."
     stream = streams.make(job.stream, job.options)
-    lm = load(job.model, device=job.device, dtype=job.dtype, offline=job.offline)
-    steps = len(stream.tasks)
-    if job.method is None:
-        if not lines(path):
-            announce("asking the base model", 0, steps)
-            _append(path, base(lm, stream))
-        return
-    done = len(lines(path))
-    if done < steps:
-        announce("asking the base model", done, steps)
-        drift = Drift(lm, stream.texts)
-        home = path.with_suffix(".home")
-        learner = Learner(
-            lm,
-            method=job.method,
-            home=home,
-            config=job.config,
-            offline=job.offline,
-            study=job.study,
-            teacher=job.teacher,
-            max_forgetting=1.0,  # measured here, not prevented
-        )
-        for number in range(done + 1, steps + 1):
-            announce(f"task {number}, {stream.tasks[number - 1].name}", number - 1, steps)
-            _append(path, step(learner, stream, number, drift, job.full_matrix))
-        shutil.rmtree(home, ignore_errors=True)
-    announce("done", steps, steps)
+    with alone(path.with_suffix(".lock"), busy):
+        said = record.mend(path)
+        steps, done = len(stream.tasks), len(lines(path))
+        if said:
+            announce(said, done, steps)
+        if done < (1 if job.method is None else steps):
+            lm = load(job.model, device=job.device, dtype=job.dtype, offline=job.offline)
+            announce("asking the base model", done, steps)
+            if job.method is None:
+                provide_sentinels(lm, path.parent.parent, lambda _: announce("making sentinels", 0, steps))
+                record.append(path, base(lm, stream, control(stream, job.options)))
+            else:
+                _lessons(job, path, stream, lm, announce)
+        announce("done", steps, steps)
 
 
-def base(lm: LM, stream: Stream) -> dict[str, Any]:
-    """Step 0."""
+def _lessons(job: Job, path: Path, stream: Stream, lm: LM, announce: Announce) -> None:
+    """The steps of a method that are missing."""
+    steps, home = len(stream.tasks), path.with_suffix(".home")
+    read_sentinels(lm, path.parent.parent)
+    drift = Drift(lm, stream.texts)
+    done = _resumed(job, path, stream, lm, announce)
+    learner = Learner(
+        lm,
+        method=job.method or "",
+        home=home,
+        config=job.config,
+        offline=job.offline,
+        study=job.study,
+        teacher=job.teacher,
+        max_forgetting=1.0,  # measured here, not prevented
+    )
+    last, taught = done[-1]["head"] if done else None, [commit.id for commit in learner.history.active()]
+    while taught and taught[-1] != last:  # a lesson whose line did not come to be
+        learner.undo()
+        taught.pop()
+    for number in range(len(done) + 1, steps + 1):
+        line: dict[str, Any] = {}
+        if number == 1 and (controlled := control(stream, job.options)).task:
+            announce(f"the control, {controlled.of}", 0, steps)
+            line = learn_a_stranger(learner, controlled)
+        announce(f"task {number}, {stream.tasks[number - 1].name}", number - 1, steps)
+        record.append(path, line | step(learner, stream, number, drift, job.full_matrix))
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def _resumed(job: Job, path: Path, stream: Stream, lm: LM, announce: Announce) -> list[dict[str, Any]]:
+    """The lines to go on after, whose lessons are in the home. Where they are not, it begins anew."""
+    done, home = lines(path), path.with_suffix(".home")
+    if done and home.is_dir():
+        taught = {commit.id for commit in Journal(home).active(lm.digest, job.method or "")}
+        if done[-1]["head"] is None or done[-1]["head"] in taught:
+            return done
+    if done:
+        announce(f"the lessons behind {path.name} are gone: it begins anew", 0, len(stream.tasks))
+    record.keep(path, 0)
+    shutil.rmtree(home, ignore_errors=True)
+    return []
+
+
+def base(lm: LM, stream: Stream, controlled: Control | None = None) -> dict[str, Any]:
+    """Step 0. A probe without a passage of its own is shown its lesson's document, as far as it fits, for the ceiling."""
     reader, everything = Reader(lm, None), list(range(len(stream.tasks)))
     asked, seconds = _asked(reader, stream.tasks, everything)
-    ceiling, _ = _asked(reader, stream.tasks, everything, with_context=True)
+    ceiling, _ = _asked(reader, list(map(_with_passages, stream.tasks)), everything, with_context=True)
+    controlled = controlled or Control()
     return {
         "step": 0,
         "model": {"name": lm.name, "base_digest": lm.digest, "device": str(lm.device)},
         "stream": about(stream),
+        "control": {"of": controlled.of, "reason": controlled.reason},
         "asked": asked,
         "ceiling": ceiling,
+        "ceiling_left_out": len(asked) - len(ceiling),
         "answer_seconds": seconds / max(1, len(asked)),
         **_kept(reader, stream, Drift(lm, stream.texts)),
     }
+
+
+def _with_passages(task: Task) -> Task:
+    """The task with a passage for every probe, wherever there is anything to read."""
+    return replace(task, probes=tuple(replace(p, context=p.context or task.document.text) for p in task.probes))
 
 
 def step(learner: Learner, stream: Stream, number: int, drift: Drift, full_matrix: bool = False) -> dict[str, Any]:
@@ -108,9 +161,29 @@ def step(learner: Learner, stream: Stream, number: int, drift: Drift, full_matri
     lesson, last = teach(learner, stream.tasks[number - 1]), number == len(stream.tasks)
     wanted = list(range(len(stream.tasks)) if last or full_matrix else range(number - 1, number + 1))
     asked, seconds = _asked(learner.reader, stream.tasks, wanted)
-    line = {"step": number, "base_digest": learner.base, "lesson": lesson, "asked": asked}
-    line |= {"answer_seconds": seconds / max(1, len(asked))}
+    status = learner.status()
+    line = {
+        "step": number,
+        "base_digest": learner.base,
+        "head": status.get("head"),
+        "lesson": lesson | {"trainable": status["parameters"]["trainable"]},
+        "asked": asked,
+        "answer_seconds": seconds / max(1, len(asked)),
+    }
     return line | (_kept(learner.reader, stream, drift) if last or full_matrix else {})
+
+
+def learn_a_stranger(learner: Learner, controlled: Control) -> dict[str, Any]:
+    """The control: a document is learned that has nothing to do with the first lesson, its probes asked, all taken back."""
+    if controlled.task is None:
+        return {}
+    lesson = teach(learner, controlled.task)
+    if "refused" in lesson:
+        return {"control": {"asked": [], "reason": f"the other document was not learned: {lesson['refused']}"}}
+    limit = budget(learner.reader.lm, controlled.task.probes)
+    rows, _ = ask(learner.reader, controlled.task.probes, max_new_tokens=limit)
+    learner.undo()
+    return {"control": {"asked": [{"probe": probe, **row} for probe, row in enumerate(rows)], "reason": ""}}
 
 
 def teach(learner: Learner, task: Task) -> dict[str, Any]:
@@ -131,32 +204,45 @@ def teach(learner: Learner, task: Task) -> dict[str, Any]:
         "study": study,
         "bytes": commit.bytes,
         "peak_mb": peak_mb(),
-        "trainable": learner.status()["parameters"]["trainable"],
     }
 
 
 def about(stream: Stream) -> dict[str, Any]:
     """What a report says of a stream: names, numbers and every probe's question and truths."""
+    marks = zip(stream.tasks, related(stream.tasks), superseded(stream.tasks), strict=True)
     return {
         "name": stream.name,
         "score": stream.score,
         "about": dict(stream.about),
         "tasks": [
-            {"name": task.name, "items": len(task.document.items), "probes": [_told(probe) for probe in task.probes]}
-            for task in stream.tasks
+            {
+                "name": task.name,
+                "items": len(task.document.items),
+                "probes": [
+                    {
+                        "question": probe.question,
+                        "answers": list(probe.answers),
+                        "kind": probe.kind,
+                        "as_of": probe.as_of,
+                        "related": known,
+                        "superseded": old,
+                    }
+                    for probe, known, old in zip(task.probes, knows, olds, strict=True)
+                ],
+            }
+            for task, knows, olds in marks
         ],
     }
-
-
-def _told(probe: Probe) -> dict[str, Any]:
-    return {"question": probe.question, "answers": list(probe.answers), "kind": probe.kind, "as_of": probe.as_of}
 
 
 def _asked(
     reader: Reader, tasks: Sequence[Task], wanted: Sequence[int], with_context: bool = False
 ) -> tuple[list[dict[str, Any]], float]:
-    """The probes of the wanted tasks, all at once, and the seconds that answering took."""
-    places = [(task, probe) for task in wanted if task < len(tasks) for probe in range(len(tasks[task].probes))]
+    """The probes of the wanted tasks, all at once, and the seconds that answering took; with context, those that have it."""
+    wanted = [task for task in wanted if task < len(tasks)]
+    places = [(task, probe) for task in wanted for probe in range(len(tasks[task].probes))]
+    if with_context:
+        places = [(task, probe) for task, probe in places if tasks[task].probes[probe].context.strip()]
     limit = budget(reader.lm, [probe for task in tasks for probe in task.probes])
     rows, seconds = ask(reader, [tasks[task].probes[probe] for task, probe in places], with_context, limit)
     return [{"task": task, "probe": probe, **row} for (task, probe), row in zip(places, rows, strict=True)], seconds
@@ -179,25 +265,6 @@ def peak_mb() -> float:
         return round(torch.cuda.max_memory_allocated() / 1e6, 1)
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
-
-
-# --- the file --------------------------------------------------------------------------------------------------------
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """The steps that are there; a last line that was cut off is not."""
-    whole = path.read_text("utf-8").split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in whole]
-
-
-def _append(path: Path, line: Mapping[str, Any]) -> None:
-    """One line more, on disk before anything else is done; what was cut off goes."""
-    with path.open("a+b") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def main() -> None:

@@ -48,8 +48,28 @@ def _passing(lm: LM, ids_BT: Tensor, mask_BT: Tensor, layers: SequenceOf[int]) -
         return [output.hidden_states[-1]] * len(layers)
     with contextlib.ExitStack() as stack:
         taps = [stack.enter_context(entering(lm, layer)) for layer in layers]
+        stack.enter_context(_no_further(lm, max(layers)))
         lm.anatomy.body(input_ids=ids_BT, attention_mask=mask, use_cache=False)
     return [tap[-1] for tap in taps]
+
+
+class _Enough(Exception):
+    """A pass has come as far as it is wanted."""
+
+
+@contextlib.contextmanager
+def _no_further(lm: LM, layer: int) -> Iterator[None]:
+    """Within it a pass ends before `layer`, and so does what stands in the `with` block."""
+
+    def stop(module: object, inputs: object) -> None:
+        raise _Enough
+
+    handle = _module(lm, layer).register_forward_pre_hook(stop)
+    try:
+        with contextlib.suppress(_Enough):
+            yield
+    finally:
+        handle.remove()
 
 
 @contextlib.contextmanager
@@ -59,11 +79,16 @@ def entering(lm: LM, layer: int | None) -> Iterator[list[Tensor]]:
     if layer is None or lm.anatomy is None:
         yield seen
         return
-    module = lm.anatomy.layers[layer] if layer < lm.layers else lm.anatomy.final_norm
-    handle = module.register_forward_pre_hook(
+    handle = _module(lm, layer).register_forward_pre_hook(
         lambda _, inputs, named: seen.append(inputs[0] if inputs else named["hidden_states"]), with_kwargs=True
     )
     try:
         yield seen
     finally:
         handle.remove()
+
+
+def _module(lm: LM, layer: int) -> torch.nn.Module:
+    """What the states of `layer` enter."""
+    assert lm.anatomy is not None
+    return lm.anatomy.layers[layer] if layer < lm.layers else lm.anatomy.final_norm

@@ -9,6 +9,7 @@ import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -42,7 +43,7 @@ class Method(ABC):
     """A way of learning. A subclass is a file of this package: `<name>.py` holds the one class, its docstring the summary.
 
     `parts` names the attributes that hold state; saving, loading, undo and digests follow from them. Optional
-    capabilities are methods named in CAPABILITIES, found by their presence.
+    capabilities are methods named in CAPABILITIES, found by their presence; so are the hooks of Derives and Reads.
     """
 
     Config: ClassVar[type[Config]]
@@ -60,6 +61,22 @@ class Conditions(Protocol):
     """The capability of methods that act while an answer is written."""
 
     def condition(self, queries: Sequence[Query]) -> list[Any]: ...
+
+
+class Derives(Protocol):
+    """The hooks of methods that keep files made from their state (an index): the state is what counts."""
+
+    def derive_in(self, folder: Path) -> None:
+        """Called once, before any state is restored: such files may lie in this folder, which may vanish at any time."""
+
+    def tidy(self) -> None:
+        """Called where a state was taken back: nothing may stay in the files that the state does not hold."""
+
+
+class Reads(Protocol):
+    """The mark of methods that put a document's own text before the question: they need no study items that are made up."""
+
+    reads: bool
 
 
 class RandomState:

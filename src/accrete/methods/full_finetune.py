@@ -34,7 +34,7 @@ class Options(Config):
     window: int = Field(256, ge=2)  # tokens of text read at once
     replay_fraction: float = Field(0.25, ge=0, le=0.9)  # of each batch, from earlier lessons
     replay_capacity: int = Field(2_000, ge=0)  # sequences
-    kl_weight: float = Field(1.0, ge=0)
+    kl_weight: float = Field(10.0, ge=0)
     kl_batch: int = Field(16, ge=1)  # general sequences a step on which the model is held to its base
     seed: int = 0
 

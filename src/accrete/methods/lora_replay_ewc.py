@@ -39,7 +39,7 @@ class Options(Config):
     replay_general: float = Field(0.25, ge=0, le=0.9)  # of a full batch, general material; a small lesson gets as much
     replay_capacity: int = Field(2_000, ge=0)  # sequences a domain
     replay_half_life: float = Field(100.0, gt=0)  # lessons until what was studied comes up half as often
-    kl_weight: float = Field(1.0, ge=0)  # of being held to the base on the general material
+    kl_weight: float = Field(10.0, ge=0)  # of being held to the base on the general material
     ewc_weight: float = Field(1.0, ge=0)
     ewc_decay: float = Field(0.9, ge=0, le=1)  # of the Fisher information at every consolidation
     ewc_every: int = Field(4, ge=1)  # lessons of a domain from one consolidation to the next

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from accrete.config import Config
-from accrete.data.chunks import overlapping
+from accrete.data.chunks import overlapping, sentences
 from accrete.data.pieces import pieces
 from accrete.dates import undated
 from accrete.lm.decode import NOTHING, Conditioning
@@ -29,11 +29,11 @@ _WORD = re.compile(r"\w+")
 
 class Options(Config):
     passages: int = Field(3, ge=1)  # read before a question, at most
-    size: int = Field(800, ge=50)  # characters of a passage; a longer paragraph is cut between its sentences,
-    overlap: int = Field(200, ge=0)  # and each part of it has so much of the one before
-    joined: int = Field(300, ge=0)  # characters up to which short paragraphs share a passage
+    size: int = Field(200, ge=10)  # tokens of a passage; a longer paragraph is cut between its sentences,
+    overlap: int = Field(50, ge=0)  # and each part of it has so much of the one before
+    joined: int = Field(75, ge=0)  # tokens up to which short paragraphs share a passage
     ranking: Ranking = "bm25"
-    relevance: float = Field(0.55, ge=0, le=1)  # share of the question that a passage must have to be read
+    relevance: float = Field(0.5, ge=0, le=1)  # share of the question that a passage must have to be read
     instructed: bool = False  # whether to say that the passage may be silent; then the model is asked again without it
     bias: float = Field(0.0, ge=0)  # added to the logits of the most telling words of what is read
     seed: int = 0
@@ -57,8 +57,9 @@ class Retrieve(Method):
         document = lesson.document
         if self.index.path is not None:
             self.index.path.parent.mkdir(parents=True, exist_ok=True)
-        cut = pieces(document, self.config.size, joined=self.config.joined)
-        passages = (*overlapping(document, cut, self.config.overlap), *_items(lesson))
+        count = self._counted(document.text)
+        cut = pieces(document, self.config.size, count, self.config.joined)
+        passages = (*overlapping(document, cut, self.config.overlap, count), *_items(lesson))
         self.index.add(document.sha256, passages, document.name, lesson.dates)
         progress(1, 0.0)
         return Report(steps=1, details={"passages": len(passages)})
@@ -87,6 +88,15 @@ class Retrieve(Method):
         instruction = ANSWER if self.config.instructed else ""
         beside = self._telling(passages) if self._process else None
         return Conditioning(passages, self._process, beside=beside, instruction=instruction, again=NOTHING)
+
+    def _counted(self, text: str) -> Callable[[str], int]:
+        """Counts tokens; those of the sentences of this text are counted all at once, which takes half the time."""
+        said = list({text[start:end] for start, end in sentences(text)})
+        ids = (
+            self.lm.tokenizer(said, add_special_tokens=False, return_attention_mask=False)["input_ids"] if said else ()
+        )
+        known = {sentence: len(one) for sentence, one in zip(said, ids, strict=True)}
+        return lambda piece: known[piece] if piece in known else self.lm.count_tokens(piece)
 
     def _rarity(self, word: str) -> float:
         """How rare a word is in the model's language, by the tokens that it takes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from pydantic import Field
@@ -111,6 +112,14 @@ class RetrieveLogits(Method):
                     process=self._process, layer=self.space.layer, beside=Asked(near, self.config.gate)
                 )
         return made
+
+    def derive_in(self, folder: Path) -> None:
+        """Where a file may lie that finds what is near to a question among very many items."""
+        self.store.derive_in(folder)
+
+    def tidy(self) -> None:
+        """Leave nothing in that file that the state does not hold."""
+        self.store.tidy()
 
     def forget(self, document: str) -> None:
         """Take a document (by the sha256 of its content) out of the datastore, exactly."""

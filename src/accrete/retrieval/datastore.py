@@ -1,19 +1,26 @@
 """A datastore of hidden states: what the model was in the middle of, and the token that came next. Ends at neighbours.
 
-kNN-LM (1911.00172), in two steps: the study items and passages nearest to a question by their words, then, step by step,
-the states within those. `space.py` says in what space they are compared, `logits.py` what neighbours do.
+kNN-LM (1911.00172), in two steps: the study items and passages nearest to a question by their words (nearest.py), then,
+step by step, the states within those. `space.py` says in what space they are compared, `logits.py` what neighbours do.
+
+Keys stay where the tensors of their document are, which a home leaves on disk (mapped); those of near items are copied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from accrete.dates import begun
+from accrete.retrieval.nearest import Nearest
+from accrete.retrieval.vectors import Vectors
+
+_NAMES = {"cues", "lengths", "keys", "values", "reach"}  # of the tensors of a document; "date" where it has one
 
 
 @dataclass(frozen=True)
@@ -34,31 +41,68 @@ class Entries:
         return per_item.repeat_interleave(self.lengths_I.long(), dim=-1)
 
 
+class Held:
+    """Documents side by side, each with its own tensors, and where among all their keys those of each item begin [I].
+
+    All on the CPU. It stays as it is, whatever the datastore takes in or forgets.
+    """
+
+    def __init__(self, documents: Mapping[str, Mapping[str, Tensor]]):
+        self.documents = tuple(documents.values())
+        self.cues = _cues(documents)
+        self.dates = {name: _dates(kept) for name, kept in documents.items() if "date" in kept}
+        self.lengths_I = torch.cat([kept["lengths"].long() for kept in self.documents])
+        self.starts_I = self.lengths_I.cumsum(0) - self.lengths_I
+        sizes_P = torch.tensor([len(kept["values"]) for kept in self.documents])
+        self._starts_P = sizes_P.cumsum(0) - sizes_P
+
+    def places(self, items_C: Tensor) -> Tensor:
+        """Of the keys of these items [M]."""
+        lengths_C = self.lengths_I[items_C]
+        ends_C = lengths_C.cumsum(0)
+        within_M = torch.arange(int(lengths_C.sum()))
+        return within_M + (self.starts_I[items_C] - ends_C + lengths_C).repeat_interleave(lengths_C)
+
+    def at(self, places_M: Tensor, *names: str) -> list[Tensor]:
+        """What the keys at these places have: one look-up a document and name, where its tensors lie."""
+        owners_M = torch.searchsorted(self._starts_P, places_M, right=True) - 1
+        owners, counts = owners_M.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
+        of_each = torch.split(places_M - self._starts_P[owners_M], counts.tolist())
+        found = []
+        for name in names:
+            kept = [self.documents[owner][name] for owner in owners.tolist()]
+            joined = torch.empty(len(places_M), *kept[0].shape[1:], dtype=kept[0].dtype)
+            for tensor, within, into in zip(kept, of_each, torch.split(joined, counts.tolist()), strict=True):
+                torch.index_select(tensor, 0, within, out=into)
+            found.append(joined)
+        return found
+
+
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Where among all entries the keys of what is near to one question are [M], and how near the cue of each one's text is."""
+    """Where among all that is held the keys of what is near to one question are [M], and how near each one's cue is [M]."""
 
-    entries: Entries
+    held: Held
     places_M: Tensor
     cosines_M: Tensor
 
     @property
     def values_M(self) -> Tensor:
-        return self.entries.values_N[self.places_M]
+        return self.held.at(self.places_M, "values")[0].long()
 
 
 class Datastore:
     """Unit vectors and the tokens that followed, document by document.
 
     What is kept of a document is its own tensors, in float16: a commit stores a document once, and a removal is exact.
+    The order in which documents came makes no difference.
     """
 
     def __init__(self, device: torch.device | str = "cpu"):
         self.device = torch.device(device)
-        self._documents: dict[str, dict[str, Tensor]] = {}
-        self._joined: tuple[list[str], Entries, Tensor] | None = (
-            None  # documents, all of theirs, where each item begins
-        )
+        self._documents: dict[str, dict[str, Tensor]] = {}  # in the order of their names
+        self._held: Held | None = None
+        self._nearest = Nearest(self.device)
 
     def __len__(self) -> int:
         return sum(len(kept["values"]) for kept in self._documents.values())
@@ -71,7 +115,6 @@ class Datastore:
 
         `dates` are those of its content (ISO), from the first of which it counts.
         """
-        self.remove(document)
         kept = {
             "cues": entries.cues_ID.half(),
             "lengths": entries.lengths_I.int(),
@@ -81,53 +124,51 @@ class Datastore:
         }
         if first := min(dates, default=""):
             kept["date"] = torch.tensor(list(first.encode()), dtype=torch.uint8)
-        self._documents[document] = {name: tensor.cpu() for name, tensor in kept.items()}
+        self._hold(self._documents | {document: {name: tensor.cpu() for name, tensor in kept.items()}})
+        self.keep_up()
 
     def remove(self, document: str) -> None:
         """Forget a document; nothing of it stays. One that is not here is no error."""
-        if self._documents.pop(document, None) is not None:
-            self._joined = None
+        if document in self._documents:
+            self._hold({name: kept for name, kept in self._documents.items() if name != document})
 
     def around(self, cues_QD: Tensor, count: int, as_of: str | None = None) -> list[Neighbourhood]:
         """For every question the keys of the `count` items whose cues are nearest, of documents there `as_of` an ISO date.
 
         No neighbourhoods at all when nothing is kept, or nothing that was there then.
         """
-        counts = [begun(_dates(kept), as_of) for kept in self._documents.values()]
-        if not any(counts):
+        if not self._documents:
             return []
-        entries, starts_I = self._all()
-        cosines_QI = cues_QD.to(self.device) @ entries.cues_ID.T
-        if not all(counts):
-            items = torch.tensor([len(kept["lengths"]) for kept in self._documents.values()])
-            late_I = ~torch.tensor(counts).repeat_interleave(items).to(self.device)
-            cosines_QI.masked_fill_(late_I, -torch.inf)
-            count = min(count, int((~late_I).sum()))
-        found = cosines_QI.topk(min(count, len(entries.cues_ID)), dim=-1)
-        lengths_QC = entries.lengths_I[found.indices]
-        near = []
-        for items_C, cosines_C, lengths_C in zip(found.indices, found.values, lengths_QC, strict=True):
-            ends_C = lengths_C.cumsum(0)
-            places_M = torch.arange(int(ends_C[-1]), device=self.device)
-            places_M += (starts_I[items_C] - ends_C + lengths_C).repeat_interleave(lengths_C)
-            near.append(Neighbourhood(entries, places_M, cosines_C.repeat_interleave(lengths_C)))
-        return near
+        held = self._all()
+        late = {name for name, dates in held.dates.items() if not begun(dates, as_of)}
+        cosines_QC, items_QC = self._nearest.search(cues_QD.to(self.device), held.cues, count, late)
+        if not items_QC.numel():
+            return []
+        lengths_QC = held.lengths_I[items_QC].to(self.device)
+        return [
+            Neighbourhood(held, held.places(items_C), cosines_C.repeat_interleave(lengths_C))
+            for items_C, cosines_C, lengths_C in zip(items_QC, cosines_QC, lengths_QC, strict=True)
+        ]
 
-    def _all(self) -> tuple[Entries, Tensor]:
-        """The entries of all documents, and where the keys of each item begin. What is new comes after what is joined."""
-        names = list(self._documents)
-        done, old = (self._joined[0], [self._joined[1]]) if self._joined else ([], [])
-        if self._joined is None or done != names:
-            every = old + [_entries(self._documents[name], self.device) for name in names[len(done) :]]
-            joined = Entries(
-                torch.cat([one.cues_ID for one in every]),
-                torch.cat([one.lengths_I for one in every]),
-                torch.cat([one.keys_ND for one in every]),
-                torch.cat([one.values_N for one in every]),
-                torch.cat([one.reach_N for one in every]),
-            )
-            self._joined = names, joined, joined.lengths_I.cumsum(0) - joined.lengths_I
-        return self._joined[1:]
+    def derive_in(self, folder: Path) -> None:
+        """Where a file may lie that finds the nearest of very many items sooner (nearest.py); in memory without it."""
+        self._nearest.folder = folder
+
+    def keep_up(self) -> None:
+        """Bring that file to what is held, if it has fallen far behind. `add` sees to it; after a state was loaded you may."""
+        self._nearest.keep_up(_cues(self._documents))
+
+    def tidy(self) -> None:
+        """Leave nothing in that file which is not held."""
+        self._nearest.tidy(_cues(self._documents))
+
+    def _hold(self, documents: Mapping[str, dict[str, Tensor]]) -> None:
+        self._documents = dict(sorted(documents.items()))
+        self._held = None
+
+    def _all(self) -> Held:
+        self._held = self._held or Held(self._documents)
+        return self._held
 
     # --- state --------------------------------------------------------------------------------------------------
 
@@ -135,12 +176,14 @@ class Datastore:
         return {f"{document}/{name}": kept[name] for document, kept in self._documents.items() for name in kept}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Hold exactly these documents, their tensors as they are. Raises ValueError for what is no state."""
         documents: dict[str, dict[str, Tensor]] = {}
         for key, tensor in state.items():
             document, _, name = key.rpartition("/")
             documents.setdefault(document, {})[name] = tensor
-        self._documents = documents
-        self._joined = None
+        for kept in documents.values():
+            _check(kept)
+        self._hold(documents)
 
 
 @dataclass(frozen=True)
@@ -167,17 +210,18 @@ class SideBySide:
                 return last
             if None not in kept:
                 return replace(last, rows=tuple(near), places_BM=last.places_BM[kept], cosines_BM=last.cosines_BM[kept])
-        of_all = near[0].entries
+        held, device = near[0].held, near[0].cosines_M.device
         once = {id(one): one for one in near}  # a text that is read has many steps in one neighbourhood
         joined = torch.cat([one.places_M for one in once.values()])
         unique_U, places = joined.unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        keys_UD, values_U, reach_U = (of.to(device) for of in held.at(unique_U, "keys", "values", "reach"))
         split = dict(zip(once, places.split([len(one.places_M) for one in once.values()]), strict=True))
         return cls(
             tuple(near),
-            of_all.keys_ND[unique_U].float(),
-            of_all.values_N[unique_U],
-            of_all.reach_N[unique_U],
-            pad_sequence([split[id(one)] for one in near], batch_first=True),
+            keys_UD.float(),
+            values_U.long(),
+            reach_U.float(),
+            pad_sequence([split[id(one)] for one in near], batch_first=True).to(device),
             pad_sequence([one.cosines_M for one in near], batch_first=True, padding_value=-torch.inf),
         )
 
@@ -193,15 +237,17 @@ class SideBySide:
         return found.values, self.values_U[places_BK], self.reach_U[places_BK]
 
 
+def _cues(documents: Mapping[str, Mapping[str, Tensor]]) -> Vectors:
+    return Vectors({name: kept["cues"] for name, kept in documents.items()})
+
+
 def _dates(kept: Mapping[str, Tensor]) -> list[str]:
     return [bytes(kept["date"].tolist()).decode()] if "date" in kept else []
 
 
-def _entries(kept: Mapping[str, Tensor], device: torch.device) -> Entries:
-    return Entries(
-        kept["cues"].to(device, torch.float32),
-        kept["lengths"].to(device, torch.int64),
-        kept["keys"].to(device),
-        kept["values"].to(device, torch.int64),
-        kept["reach"].to(device, torch.float32),
-    )
+def _check(kept: Mapping[str, Tensor]) -> None:
+    if not kept.keys() >= _NAMES:
+        raise ValueError("A document of the datastore is not whole.")
+    items, keys = len(kept["lengths"]), int(kept["lengths"].sum())
+    if len(kept["cues"]) != items or any(len(kept[name]) != keys for name in ("keys", "values", "reach")):
+        raise ValueError("The tensors of a document of the datastore do not fit each other.")

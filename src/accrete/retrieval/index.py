@@ -106,9 +106,8 @@ class PassageIndex:
         asked = dict(itertools.islice(telling(question).items(), LONGEST))
         if not asked or not self._documents:
             return []
-        weight = {word: self.weigh(word) * (NAMED if name else 1) for word, name in asked.items()}
         try:
-            return self._with_table(lambda table: self._search(table, weight, count, as_of))
+            return self._with_table(lambda table: self._search(table, asked, count, as_of))
         except _Elsewhere:
             return self._in_memory().search(question, count, as_of)
 
@@ -122,15 +121,14 @@ class PassageIndex:
 
     # --- searching ----------------------------------------------------------------------------------------------
 
-    def _search(self, table: Table, weight: Mapping[str, float], count: int, as_of: str | None) -> list[Found]:
-        held = table.frequencies(weight)
-        idf = self._idf(weight, held)
-        whole = sum(idf[word] * weight[word] for word in weight)
+    def _search(self, table: Table, asked: Mapping[str, int], count: int, as_of: str | None) -> list[Found]:
+        held = table.frequencies(asked)
+        idf = self._idf(asked, held)
+        tells = {word: idf[word] * self.weigh(word) * (NAMED if name else 1) for word, name in asked.items()}
         found = []
         for key, number, said in self._pool(table, held, as_of):
             score = self._bm25(said, idf) if self.ranking == "bm25" else self._cosine(table, said, idf)
-            share = sum(idf[word] * weight[word] for word in weight if word in said) / whole
-            found.append((-score, key, number, share))
+            found.append((-score, key, number, _share(asked, tells, said)))
         best = sorted(found)[:count]
         return [Found(self._documents[key].passage(number), -score, share) for score, key, number, share in best]
 
@@ -155,11 +153,11 @@ class PassageIndex:
 
     def _unranked(self, table: Table, rarest: Sequence[str], as_of: str | None) -> list[_Row]:
         """The first that have the three rarest of these words, or two, or one: they are too many to rank them all."""
+        counts = None if as_of is None else (lambda key: self._documents[key].counts_at(as_of))
         pool: dict[tuple[str, int], _Row] = {}
         for size in (3, 2, 1):
             if len(pool) < POOL:
-                found = table.all_of(rarest[:size], POOL)
-                pool |= {row[:2]: row for row in found if self._documents[row[0]].counts_at(as_of)}
+                pool |= {row[:2]: row for row in table.all_of(rarest[:size], POOL, counts)}
         return list(pool.values())
 
     def _idf(self, asked: Iterable[str], held: Mapping[str, int]) -> dict[str, float]:
@@ -260,3 +258,17 @@ class PassageIndex:
             )
             documents[key] = known if known is not None and known.same(found) else found
         self._documents, self._seen = documents, None
+
+
+def _share(asked: Mapping[str, int], tells: Mapping[str, float], said: list[str]) -> float:
+    """The share of the question that a passage has, by what its words tell.
+
+    A name counts as far as it is there, squared: half of "the Green Elmholm" is in any passage about something green.
+    """
+    has: dict[int, float] = {}
+    whole: dict[int, float] = {}
+    for word, name in asked.items():
+        whole[name] = whole.get(name, 0.0) + tells[word]
+        has[name] = has.get(name, 0.0) + (tells[word] if word in said else 0.0)
+    counted = sum(there**2 / whole[name] if name and whole[name] else there for name, there in has.items())
+    return counted / sum(whole.values())

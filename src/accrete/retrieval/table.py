@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from accrete.retrieval.indexed import Indexed
@@ -89,11 +89,30 @@ class Table:
         for row, said, rank in self._database.execute(query, (" OR ".join(map(_quoted, asked)),)):
             yield *self._place(row), said.split(), rank
 
-    def all_of(self, asked: Iterable[str], count: int) -> Iterator[tuple[str, int, list[str]]]:
-        """The first `count` of those that have all of the words."""
-        query = "SELECT rowid, words FROM passages WHERE passages MATCH ? LIMIT ?"
-        for row, said in self._database.execute(query, (" AND ".join(map(_quoted, asked)), count)):
-            yield *self._place(row), said.split()
+    def all_of(
+        self, asked: Iterable[str], count: int, counts: Callable[[str], bool] | None = None
+    ) -> Iterator[tuple[str, int, list[str]]]:
+        """The first `count` of those that have all of the words, in the documents that count."""
+        query = "SELECT rowid, words FROM passages WHERE passages MATCH ? AND rowid BETWEEN ? AND ? LIMIT ?"
+        wanted = " AND ".join(map(_quoted, asked))
+        for first, last in self._runs(counts) if counts else [(0, 2**62)]:
+            for row, said in self._database.execute(query, (wanted, first, last, count)).fetchall():
+                yield *self._place(row), said.split()
+                count -= 1
+            if count <= 0:
+                return
+
+    def _runs(self, counts: Callable[[str], bool]) -> Iterator[tuple[int, int]]:
+        """The first and last rows of documents that count, those side by side in one."""
+        run: tuple[int, int] | None = None
+        for key, first, passages in self._database.execute("SELECT key, first, passages FROM documents ORDER BY first"):
+            if counts(key):
+                run = (run[0] if run else first, first + passages - 1)
+            elif run:
+                yield run
+                run = None
+        if run:
+            yield run
 
     def _place(self, row: int) -> tuple[str, int]:
         query = "SELECT key, first FROM documents WHERE first <= ? ORDER BY first DESC LIMIT 1"

@@ -56,16 +56,20 @@ STOP_WORDS = frozenset(
 )
 
 
-def telling(question: str) -> dict[str, bool]:
-    """Its different words without stop words, or all of them where nothing else is left; and which of them name something.
+def telling(question: str) -> dict[str, int]:
+    """Its different words without stop words, or all of them where nothing else is left; and of which name each is a part.
 
-    A name is a word that begins with a capital or a digit where no sentence begins ("the Both Thieves"). Lower-case questions
-    have none, and all their words count alike.
+    0 for none, else 1, 2, ... A word of a name begins with a capital or a digit where no sentence begins ("the Both
+    Thieves"); words of one name follow each other. Lower-case questions have none, and all their words count alike.
     """
-    found: dict[str, bool] = {}
+    found: dict[str, int] = {}
+    names, last = 0, -1  # so far, and where the last word of one ended
     for match in _WRITTEN.finditer(question):
         first, before = match[0][0], question[: match.start()].rstrip(" \t\"'“”‘’«»()[]¿¡*_")
         name = first.isdigit() or (first.isupper() and match[0] != "I" and before[-1:] not in ("", *".!?:…\n"))
+        if name:
+            names += not (last >= 0 and question[last : match.start()].isspace())
+            last = match.end()
         for word in words(match[0]):
-            found[word] = found.get(word, False) or name
+            found[word] = found.get(word, 0) or (names if name else 0)
     return {word: name for word, name in found.items() if name or word not in STOP_WORDS} or found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,10 +14,12 @@ def forgetting(commits: Sequence[Commit]) -> dict[str, Any]:
     """The last known indicators of a history (oldest first, undone and refused commits among them).
 
     kept: share of the guard sentinels, at birth and now, by domain; `ratio` = (birth - now) / birth; `worst` is the lesson
-    that cost most; `last` holds what the last lesson measured of itself.
+    that cost most; `last` holds what the last lesson measured of itself. A commit that loaded a state or took a document
+    out is no lesson and has no such figures: `since` lists those after the last lesson, with what was kept then.
     """
     active = [c for c in commits if c.undone is None]
-    measured = [c for c in active if c.metrics.get("kept_after") is not None and "holds" not in c.metrics]
+    lessons = [c for c in active if not _taken_up(c)]
+    measured = [c for c in lessons if None not in (c.metrics.get("kept_before"), c.metrics.get("kept_after"))]
     by_domain: dict[str, list[Commit]] = {}
     for commit in measured:
         by_domain.setdefault(commit.domain, []).append(commit)
@@ -32,12 +35,21 @@ def forgetting(commits: Sequence[Commit]) -> dict[str, Any]:
     ]
     worst = max(measured, key=_cost, default=None)
     return {
-        "lessons": len(active),
+        "lessons": len(lessons),
         "refused": sum("refused" in c.metrics for c in commits),
         "domains": domains,
         "worst": {"commit": worst.id, "document": worst.document, "cost": _cost(worst)} if worst else None,
-        "last": dict(active[-1].metrics) if active else {},
+        "last": dict(lessons[-1].metrics) if lessons else {},
+        "since": [
+            {"commit": c.id, "what": c.document, "kept": c.metrics.get("kept_after")}
+            for c in itertools.takewhile(_taken_up, reversed(active))
+        ][::-1],
     }
+
+
+def _taken_up(commit: Commit) -> bool:
+    """Whether it is no lesson: a state was loaded, or a document taken out."""
+    return "holds" in commit.metrics
 
 
 class Held(NamedTuple):
@@ -99,7 +111,7 @@ def by_domain(active: Sequence[Commit], sizes: Mapping[str, int]) -> list[dict[s
         documents.setdefault(known.domain, []).append(known.document)
     for domain in sizes:  # an adapter may come from elsewhere
         documents.setdefault(domain, [])
-    kept = {c.domain: c.metrics.get("kept_after") for c in active if "holds" not in c.metrics}
+    kept = {c.domain: c.metrics.get("kept_after") for c in active if not _taken_up(c)}
     return [
         {
             "domain": domain,

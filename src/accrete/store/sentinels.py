@@ -6,12 +6,11 @@ is scored, a third is background for replay and KL: no prompt serves two purpose
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from accrete.files import write_atomically
+from accrete.files import json_lines, read_json_lines, write_text
 from accrete.lm import decode
 from accrete.lm.model import LM
 from accrete.scoring import SENTINEL_TOKENS
@@ -28,7 +27,7 @@ def provide_sentinels(lm: LM, home: Path, progress: Callable[[int], None] = lamb
     path, rows = _path(lm, home), _make(lm, progress)
     with plain_errors(home):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda temporary: _write(temporary, rows))
+        write_text(path, json_lines(rows))
     _take(lm, rows)
 
 
@@ -66,19 +65,11 @@ def _make(lm: LM, progress: Callable[[int], None], batch_size: int = 32) -> list
     return [row | {"split": _SPLITS[i % 3]} for i, row in enumerate(rows) if row["answer"]]
 
 
-def _write(path: Path, rows: list[dict[str, str]]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-
-
 def _read(path: Path) -> list[dict[str, str]]:
     """The rows of an earlier time; none when the file is missing or damaged, and then they are made again."""
-    try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except (OSError, ValueError, RecursionError):
-        return []
-    whole = all(
-        isinstance(row, dict)
-        and row.keys() == {"question", "answer", "split"}
+    rows, whole = read_json_lines(path)
+    whole = whole and all(
+        row.keys() == {"question", "answer", "split"}
         and all(isinstance(value, str) and value for value in row.values())
         for row in rows
     )

@@ -69,12 +69,12 @@ def test_snapshots_are_lessons_in_order_and_say_what_changed(folder):
     assert (stream.about["facts"], stream.about["facts_that_change"]) == (18, 12)
 
 
-def test_a_statement_is_the_documents_line_up_to_the_value(folder):
+def test_a_statement_is_what_the_documents_line_says_up_to_the_value(folder):
     task = make("factbook", Options(data=folder, facts=18)).tasks[1]
-    lines = task.document.text.splitlines()
-    assert "Land0 on 27 November 2020: Capital - name: Korr City (Korrstad)." in lines
-    leader = "Executive branch - head of government: Premier Ann KORR (since 1 May 2016)."
-    assert f"Land0 on 27 November 2020: {leader}" in lines and len(lines) == 18
+    lines = task.document.text.split("\n\n")  # a paragraph each: they are about different countries
+    assert "Capital of Land0 on 27 November 2020: Korr City (Korrstad)." in lines
+    leader = "Head of government of Land0 on 27 November 2020: Premier Ann KORR (since 1 May 2016)."
+    assert leader in lines and len(lines) == 18 and "Executive branch" not in task.document.text
     assert [probe.context for probe in task.probes] == lines
 
 

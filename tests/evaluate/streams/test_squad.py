@@ -147,6 +147,54 @@ def test_a_published_file_of_another_shape_says_where(tmp_path):
             make("squad", Options(data=path))
 
 
+def test_an_answer_that_is_nothing_but_articles_and_signs_is_none(tmp_path):
+    """As the script of SQuAD 2.0 has it; else to abstain would be right where there is an answer."""
+    path = tmp_path / "odd.jsonl"
+    rows = [{"answers": ["The", "Ann Bo"]}, {"answers": ["a", "%"]}, {"answers": ["%"], "is_impossible": False}]
+    common = {"title": "T", "context": "C"}
+    path.write_text("".join(json.dumps(common | {"question": f"Q{n}?"} | row) + "\n" for n, row in enumerate(rows)))
+    probes = {probe.question: (probe.answers, probe.kind) for probe in asked(make("squad", Options(data=path)))}
+    assert probes == {"Q0?": (("Ann Bo",), "answerable")} | dict.fromkeys(
+        ("Q1?", "Q2?"), ((ABSTAINED,), "unanswerable")
+    )
+
+
+def test_the_rule_of_two_for_questions_without_an_answer(file):
+    """Nothing, or "not stated", is right and everything else wrong, in every score; where there is an answer, wrong."""
+    from accrete.evaluate.ask import score
+
+    (unanswerable, *_) = [probe for probe in asked(make("squad", Options(data=file))) if probe.kind == "unanswerable"]
+    (answerable, *_) = [probe for probe in asked(make("squad", Options(data=file))) if probe.kind == "answerable"]
+    for given in ("", " ", "Not stated.", "not stated", "the"):
+        assert set(score(given, unanswerable.answers).values()) == {1.0}, given
+        assert set(score(given, answerable.answers).values()) == {0.0}, given
+    for given in ("1874", "It is stated: 1874", answerable.answers[0]):
+        assert set(score(given, unanswerable.answers).values()) == {0.0}, given
+
+
+def test_packed_as_published_too(file, tmp_path):
+    import gzip
+    import lzma
+
+    wanted = make("squad", Options(data=file))
+    text = published(tmp_path / "squad.json").read_bytes()
+    (tmp_path / "one.json.gz").write_bytes(gzip.compress(text))
+    (tmp_path / "two.json.xz").write_bytes(lzma.compress(text))
+    (tmp_path / "three.jsonl.xz").write_bytes(lzma.compress(file.read_bytes()))
+    for name in ("one.json.gz", "two.json.xz", "three.jsonl.xz"):
+        assert make("squad", Options(data=tmp_path / name)).tasks[0].probes == wanted.tasks[0].probes
+
+
+@pytest.mark.skipif(not os.environ.get("ACCRETE_DATA"), reason="the real files are not at hand")
+def test_forty_real_questions_keep_those_without_an_answer():
+    second = os.path.join(os.environ["ACCRETE_DATA"], "eval", "squad_v2_dev_part.jsonl.xz")
+    stream = make("squad", Options(data=second, limit=40))
+    kinds = [probe.kind for probe in asked(stream)]
+    assert len(kinds) == 40 and stream.about["unanswerable"] == kinds.count("unanswerable") > 10
+    for probe in (*asked(stream), *stream.keep["holdout"]):
+        assert (probe.answers == (ABSTAINED,)) == (probe.kind == "unanswerable") and probe.context
+
+
 @pytest.mark.skipif(not os.environ.get("ACCRETE_DATA"), reason="the real files are not at hand")
 def test_the_real_files():
     stream = make("squad", Options())

@@ -153,3 +153,28 @@ def test_what_is_missing_is_named(tmp_path):
     (tmp_path / "a.txt").rename(tmp_path / "probes.jsonl")
     with pytest.raises(DocumentError, match="no document in"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("What is it? It is blue.", "line 2 is not valid JSON"),
+        ("[1, 2]", "line 2 is no object"),
+        ({"question": "Who?"}, 'line 2: "answer" is missing'),
+        ({"answer": "Ines Holm"}, 'line 2: "question" is missing'),
+        ({"question": "Who?", "answers": "Ines Holm"}, 'line 2: "answers" is missing or is no list'),
+    ],
+)
+def test_a_file_of_another_form_is_told_what_form_it_should_have(tmp_path, row, problem):
+    lay(tmp_path, [{"question": "Who approves?", "answer": "Ines Holm"}, row])
+    with pytest.raises(DocumentError) as raised:
+        load(tmp_path)
+    said = str(raised.value)
+    assert "probes.jsonl" in said and problem in said
+    assert '{"question": "...", "answer": "..."}' in said and '"answers": [...]' in said and ".csv" in said
+
+
+def test_a_wrong_name_is_not_a_wrong_form(tmp_path):
+    with pytest.raises(DocumentError) as raised:
+        load(lay(tmp_path, [{"question": "Who?", "answer": "Ines Holm", "document": "no.txt"}]))
+    assert "Such a file has" not in str(raised.value)

@@ -86,6 +86,20 @@ def test_a_malformed_row_is_named(tmp_path, name, text, complaint):
         load(tmp_path)
 
 
+def test_what_is_studied_and_shown_is_told(tmp_path):
+    told = load(twiki(tmp_path)).about
+    assert told["items"].startswith(
+        "two plain questions about each changed triple; unchanged ones are asked, not studied"
+    )
+    assert told["probes with a passage"] == "1 of 10"  # without one the ceiling is the floor
+
+
+def test_probes_without_a_triple_are_named(tmp_path):
+    (tmp_path / "0801-0901_changed.csv").write_text("subject,relation,object\n")
+    with pytest.raises(DocumentError, match="hold no triples"):
+        load(tmp_path)
+
+
 def asked(number, year, **other):
     return {
         "qa_id": f"eval-{number}", "question": f"Barack who said {number}?", "answers": [f"Ann {number}", "She", "She"],
@@ -123,6 +137,8 @@ def test_streamingqa_with_its_articles(tmp_path):
         {"sorting_key": "key-7", "text": "No."},
     ]
     (tmp_path / "wmt_docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in articles))
+    told = load(tmp_path).about
+    assert told["probes with a passage"] == "1 of 2" and "after the date of its evidence" in told["items"]
     (task,) = load(tmp_path).tasks
     assert [probe.context for probe in task.probes] == ["Ann 1 spoke.", ""] and task.document.text == "Ann 1 spoke."
 

@@ -37,12 +37,12 @@ def test_a_lesson_is_an_author_asked_what_was_studied(folder):
     assert len(stream.tasks) == 10 and stream.score == "grade" and "study questions" in stream.about["probes"]
     for task in stream.tasks:
         author = task.name.split()[-1]
-        assert task.document.text.splitlines() == [f"Answer {i} about {author}." for i in range(PAIRS)]
+        assert task.document.text.split("\n\n") == [f"Answer {i} about {author}." for i in range(PAIRS)]
         studied = [(item.question, (item.answer,)) for item in task.document.items]
         assert [(probe.question, probe.answers) for probe in task.probes] == studied
         assert {probe.kind for probe in task.probes} == {"studied"}
         assert all(probe.answers[0] in probe.context and probe.context in task.document.text for probe in task.probes)
-        assert max(len(probe.context.splitlines()) for probe in task.probes) == 5
+        assert max(len(probe.context.split("\n\n")) for probe in task.probes) == 5
 
 
 def test_what_is_kept_is_asked_plainly(folder):

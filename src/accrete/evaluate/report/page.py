@@ -1,13 +1,14 @@
 """A comparison as one HTML file that opens offline: results.json in, a page out. Nothing is loaded, nothing runs.
 
-What is read of results.json, schema 1; every key may be missing or null:
+What is read of results.json, schema 2; every key may be missing or null:
 
     schema, model, base_digest, dtype, commit, command, study, teacher, started; machine, versions: {name: value}; seeds: [int]
     stream: {"name", "about": {}, "options": {}, "tasks": [names, or objects with a "name"], "score"}
     rows: one a method, in the order shown:
         method, config: {}, error, the figures of table.py (which says what each is)
         intervals: {figure: [low, high]}; spread: {figure: standard deviation over seeds}
-        seed_rows: [{"seed": int, figures}] where there are several seeds; the row itself then has their means
+        by_kind: {kind of probe: {"probes", "floor", "learned", "kept", "ceiling"}}
+        wrong_document_of: {"document", "reason"}: what was learned for that control, or why nothing was
         matrix: R of metrics.py, N + 1 rows of N, null where it was not measured
         sentinels_by_step: [N + 1], kept_sets: {name: [N + 1]}, from the base on, null where it was not measured
         lessons: [{"task", "seconds", "tokens", "peak_mb", "bytes"}]
@@ -26,9 +27,9 @@ from accrete.evaluate.report.charts import curves
 from accrete.evaluate.report.markup import DASH, Series, element, figure, series, text
 from accrete.evaluate.report.matrix import LEGEND, heat_map
 from accrete.evaluate.report.scatter import trade_off
-from accrete.evaluate.report.table import COST, OUTCOME, STRIP_KEY, TRANSFER, Column, table
+from accrete.evaluate.report.table import COST, KIND, OUTCOME, STRIP_KEY, TRANSFER, Column, table
+from accrete.evaluate.results import SCHEMA
 
-SCHEMA = 1
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # a browser keeps the promise that nothing is loaded
 ANSWER = 400  # characters shown of an answer
 WORST = 12  # examples shown of a method
@@ -48,9 +49,9 @@ def html(results: Results) -> str:
         _section("Lesson by lesson", curves(shown, len(tasks))),
         _section("The trade-off", trade_off(shown)),
         _matrices(shown, tasks),
-        _section("Transfer and drift", table(shown, TRANSFER)),
+        _kinds(shown),
+        _section("Transfer and drift", table(shown, TRANSFER), _control(shown)),
         _section("What it cost", table(shown, COST)),
-        _seeds(shown),
         _worst(shown),
         _making(results, stream, shown),
         _glossary(),
@@ -117,13 +118,23 @@ def _matrices(shown: Sequence[Series], tasks: Sequence[str]) -> str:
     return _section("The matrices", content, note)
 
 
-def _seeds(shown: Sequence[Series]) -> str:
-    """The headline figures of every seed, where there are several."""
-    single = []
-    for one in shown:
-        for row in one.row.get("seed_rows") or []:
-            single.append(Series(one.index, f"{one.label}, seed {row.get('seed', '?')}", row))
-    return _section("Seed by seed", table(single, OUTCOME)) if len(single) > len(shown) else ""
+def _kinds(shown: Sequence[Series]) -> str:
+    """What was scored by kind of probe, where there are several kinds."""
+    found = [
+        Series(one.index, f"{one.label}: {kind}", figures)
+        for one in shown
+        if len(kinds := one.row.get("by_kind") or {}) > 1
+        for kind, figures in kinds.items()
+    ]
+    return _section("By kind of question", table(found, KIND)) if found else ""
+
+
+def _control(shown: Sequence[Series]) -> str:
+    """What the wrong document was, which is the same for all methods."""
+    told = [one.row.get("wrong_document_of") or {} for one in shown]
+    said = [f"The wrong document: {one['document']}." for one in told if one.get("document")]
+    said += [f"No wrong document: {one['reason']}." for one in told if one.get("reason")]
+    return " ".join(dict.fromkeys(said))
 
 
 # --- worst examples ---------------------------------------------------------------------------------------------------

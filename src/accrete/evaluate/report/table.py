@@ -26,22 +26,29 @@ OUTCOME = (
     Column("forgetting", "Forgetting", "mean drop from the best score before the last lesson to the end"),
     Column("plasticity", "Plasticity", "share right of changed facts right after their period, from the second on"),
     Column("stability", "Stability", "the same for unchanged facts"),
-    Column("versioned", "Versioned", "questions as of an earlier period, asked after the last lesson"),
-    Column("token_f1", "Token F1", "word overlap with the truth, over all probes right after their lesson"),
+    Column("versioned", "Versioned", "superseded facts as of their own period, asked after the last lesson"),
+    Column(
+        "token_f1", "Token F1", "word overlap with the truth right after the lesson; of periods, from the second on"
+    ),
 )
+KIND = (Column("probes", "Probes", "how many of this kind were asked", quantity), *OUTCOME[:4])
 TRANSFER = (
     Column("op", "OP", "overall performance: mean of the last row of the matrix"),
     Column("bwt", "BWT", "backward transfer: the end less right after the lesson, the last lesson left out"),
     Column("fwt", "FWT", "forward transfer: just before the lesson less the base, the first lesson left out"),
     Column("forgetting_ratio", "Ratio", "forgetting ratio: (before − after) / before, the last lesson left out"),
     Column(
-        "wrong_document", "Wrong doc.", "score on a lesson's probes just before it: other documents learned, not this"
+        "wrong_document", "Wrong doc.", "score on probes while only documents are learned that do not speak of them"
     ),
     Column("log_likelihood", "Log-lik.", "log-likelihood of the truth at the end, nats a token"),
     Column("kl_to_base", "KL to base", "mean KL from the base model to the taught one, nats a token"),
     Column("top1_agreement", "Top-1", "share of positions where the first choice is still the base model's"),
-    Column("perplexity_before", "PPL before", "perplexity of held-out text under the base model"),
+    Column("positions", "Positions", "how many tokens KL and Top-1 are over", quantity),
+    Column(
+        "perplexity_before", "PPL before", "perplexity of held-out text (without any, of the sentinels) under the base"
+    ),
     Column("perplexity_after", "PPL after", "the same after the last lesson"),
+    Column("perplexity_positions", "PPL over", "how many tokens that is over", quantity),
 )
 COST = (
     Column("learn_seconds", "Learning", "time of a lesson, on average", seconds),

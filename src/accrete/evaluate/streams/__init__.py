@@ -1,7 +1,8 @@
 """What a stream is: tasks in order, each a document and its probes, and what must not be lost meanwhile. Ends at plain data.
 
-Every other file of this package is one stream, found by its name: a docstring whose first line says what it is, and
-`make(options) -> Stream`. A stream is drawn or read whole; the same options give the same stream.
+Every other file of this package is one stream, found by its name: a docstring whose first line says what it is, OPTIONS (what
+of `Options` it goes by, and what that means there), and `make(options) -> Stream`. A stream is drawn or read whole; the same
+options give the same stream.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,33 @@ def names() -> list[str]:
 
 
 def make(name: str, options: Options) -> Stream:
-    """The stream of that name. UsageError for one that there is not, DocumentError for data that cannot be read."""
-    return _module(name).make(options)
+    """The stream of that name. UsageError for one that there is not or an option that it does not go by, DocumentError
+    for data that cannot be read."""
+    check_options(name, [key for key in Options.model_fields if key != "seed" and getattr(options, key) is not None])
+    stream: Stream = _module(name).make(options)
+    return stream
+
+
+def check_name(name: str) -> str:
+    """`name` itself when there is such a stream; else UsageError."""
+    if name not in names():
+        raise UsageError(f'There is no stream "{name}".{did_you_mean(name, names())}')
+    return name
+
+
+def options_of(name: str) -> Mapping[str, str]:
+    """The options that a stream goes by, each with what it means there."""
+    found: Mapping[str, str] = _module(name).OPTIONS
+    return found
+
+
+def check_options(name: str, given: Iterable[str]) -> None:
+    """UsageError where one of the options that were given changes nothing about the stream."""
+    known = options_of(name)
+    for key in given:
+        if key not in known:
+            takes = ", ".join(f"--{option}" for option in known)
+            raise UsageError(f'The stream "{name}" has no use for --{key}; it takes {takes}.')
 
 
 def digest(stream: Stream) -> str:
@@ -85,10 +111,13 @@ def digest(stream: Stream) -> str:
 
 def summary(name: str) -> str:
     """The first line of the stream's docstring."""
-    return (_module(name).__doc__ or "").strip().splitlines()[0]
+    return description(name).splitlines()[0]
+
+
+def description(name: str) -> str:
+    """All of the stream's docstring: what is taught, asked and kept."""
+    return (_module(name).__doc__ or "").strip()
 
 
 def _module(name: str) -> Any:
-    if name not in names():
-        raise UsageError(f'There is no stream "{name}".{did_you_mean(name, names())}')
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(f"{__name__}.{check_name(name)}")

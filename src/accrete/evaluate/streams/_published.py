@@ -123,8 +123,21 @@ def _temporalwiki(top: Path, files: list[Path], sets: dict[tuple[str, str], Path
     for (month, group), share in zip(groups, shares, strict=True):
         chosen[month] += drawn(group, share, f"{options.seed}:{month}")
     tasks = [_month_task(month, triples, _diffset(files, month)) for month, triples in chosen.items() if triples]
-    used = [file.relative_to(top).as_posix() for (month, _), file in sorted(sets.items()) if month in chosen]
-    return Stream("temporal", tuple(tasks), about={"format": "TemporalWiki", "files": used})
+    if not tasks:
+        raise DocumentError(f"{shown(top)}: the TWiki-Probes hold no triples.")
+    about = {
+        "format": "TemporalWiki",
+        "files": [file.relative_to(top).as_posix() for (month, _), file in sorted(sets.items()) if month in chosen],
+        "items": "two plain questions about each changed triple; unchanged ones are asked, not studied",
+        "probes with a passage": _with_passage(tasks),
+    }
+    return Stream("temporal", tuple(tasks), about=about)
+
+
+def _with_passage(tasks: Iterable[Task]) -> str:
+    """Of how many there is one, without which the ceiling is the floor: "12 of 40"."""
+    probes = [probe for task in tasks for probe in task.probes]
+    return f"{sum(bool(probe.context) for probe in probes)} of {len(probes)}"
 
 
 def _diffset(files: Iterable[Path], month: str) -> Path | None:
@@ -187,7 +200,13 @@ def _streamingqa(questions: list[Path], files: list[Path], options: Options) -> 
     chosen = {n: drawn(years[n], share, f"{options.seed}:{n}") for n, share in zip(names, shares, strict=True) if share}
     texts = dict(_articles(files, {asked.evidence for group in chosen.values() for asked in group}))
     tasks = tuple(_year_task(name, group, texts) for name, group in chosen.items())
-    about = {"format": "StreamingQA", "files": [file.name for file in used], "articles": len(texts)}
+    about = {
+        "format": "StreamingQA",
+        "files": [file.name for file in used],
+        "articles": len(texts),
+        "items": "each question after the date of its evidence; the probe is the same question without it",
+        "probes with a passage": _with_passage(tasks),
+    }
     return Stream("temporal", tasks, about=about)
 
 

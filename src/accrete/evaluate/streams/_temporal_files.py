@@ -27,13 +27,18 @@ from accrete.types import Document, Example, Fact, Probe
 NAMES = ("facts", "passages", "probes")
 
 
-def stream_of(tasks: Iterable[Task]) -> Stream:
-    """Tasks, one a period, as a stream; what it says about itself it counts."""
+GIVEN = "given, in wordings that no probe has"
+MADE = "two plain questions about each fact that holds, made, as there is no items file"
+
+
+def stream_of(tasks: Iterable[Task], items: str = GIVEN) -> Stream:
+    """Tasks, one a period, as a stream; what it says about itself it counts. `items` says how they came about."""
     tasks = tuple(tasks)
     about = {
         "periods": [task.name for task in tasks],
         "facts": len({(p.fact.subject, p.fact.relation) for task in tasks for p in task.probes if p.fact}),
         "changed": {task.name: sum(probe.kind == "changed" for probe in task.probes) for task in tasks},
+        "items": items,
         "protocol": "every period's document states every fact once (METHODS 4)",
     }
     return Stream("temporal", tasks, about=about)
@@ -125,7 +130,7 @@ def read(folder: Path) -> Stream:
         asked = tuple(probes.get(period, ()))
         studied = items.get(period, []) if given else items_of(facts, period, {probe.question for probe in asked})
         tasks.append(Task(period, Document(f"temporal {period}", text, tuple(studied)), asked, (period,)))
-    return stream_of(tasks)
+    return stream_of(tasks, GIVEN if given else MADE)
 
 
 def items_of(facts: Sequence[Fact], period: str, taken: Iterable[str] = ()) -> list[Example]:

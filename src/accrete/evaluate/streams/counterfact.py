@@ -25,6 +25,12 @@ from accrete.types import Document, Example, Fact, Probe
 FILES = ("eval/counterfact.jsonl.xz",)
 LESSONS, EDITS = 10, 10
 _FIELDS = "prompt target_new subject rephrase_prompt locality_prompt locality_ground_truth".split()
+OPTIONS = {
+    "lessons": "groups of edits [10]",
+    "facts": "edits a lesson [10]",
+    "limit": "questions in all, two an edit",
+    "data": "counterfact.json(l)(.xz): rows of " + ", ".join(_FIELDS),
+}
 _NOISE_END = re.compile(r"[.?!)\]\"']\s+(?:\d+\.\s+)?|\n\s*(?:\d+\.\s+)?")
 
 
@@ -93,7 +99,7 @@ def _template(prompt: str, subject: str) -> str:
 
 def _task(name: str, edits: list[Edit], path: Path, limit: int | None) -> Task:
     items = tuple(Example(edit.prompt, edit.target) for edit in edits)
-    text = "\n".join(edit.statement for edit in edits)
+    text = "\n\n".join(edit.statement for edit in edits)  # about things that have nothing to do with one another
     probes = [
         Probe(question, (edit.target,), edit.statement, Fact(edit.subject, edit.prompt, edit.target), kind)
         for edit in edits

@@ -14,9 +14,8 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from accrete.data.documents import find_documents, read_document
 from accrete.errors import DocumentError, UsageError, did_you_mean
@@ -27,6 +26,16 @@ from accrete.scoring import normalise
 from accrete.types import Document, Probe
 
 PROBES = "probes.jsonl"
+FORMAT = (
+    'Such a file has a line for every question: {"question": "...", "answer": "..."}, or "answers": [...], and where they help'
+    ' "document" (its name) and "context"; .json (a list of these), .csv and .tsv (with such columns) are read too.'
+)
+OPTIONS = {
+    "lessons": "documents, the first so many [all]",
+    "limit": "questions in all [all]",
+    "data": "a document, or a folder of them",
+    "probes": 'a file of {"question": "...", "answer": "..."} lines [probes.jsonl in that folder]',
+}
 SHORT = 1_200  # characters: a document to be shown whole
 _BLANK = re.compile(r"\n\s*\n")
 
@@ -92,25 +101,51 @@ def _assigned(documents: Sequence[Document], path: Path) -> list[list[Probe]]:
     """The probes of the file, a pile a document."""
     piles: list[list[Probe]] = [[] for _ in documents]
     texts = [f" {normalise(document.text)} " for document in documents]
-    for row, where in objects(path):
-        answers = texts_of(row, "answers", where) if row.get("answers") else (text_of(row, "answer", where),)
-        context = text_of(row, "context", where, default="")
-        number = _named(row, documents, where)
+    for asked in _rows(path):
+        number = _named(asked, documents)
         if number is None:
-            number = _holder(texts, (context,)) if context else None
-            number = _holder(texts, answers) if number is None else number
+            number = _holder(texts, (asked.context,)) if asked.context else None
+            number = _holder(texts, asked.answers) if number is None else number
             number = len(documents) - 1 if number is None else number
-        question = text_of(row, "question", where)
-        passage = context or _passage(documents[number].text, question, answers)
-        piles[number].append(Probe(question, answers, passage))
-    if not any(piles):
-        raise DocumentError(f"{shown(path)} holds no questions.")
+        passage = asked.context or _passage(documents[number].text, asked.question, asked.answers)
+        piles[number].append(Probe(asked.question, asked.answers, passage))
     return piles
 
 
-def _named(row: dict[str, Any], documents: Sequence[Document], where: str) -> int | None:
+@dataclass(frozen=True)
+class _Asked:
+    """A row of the file; `document` and `context` are empty where it has none, `where` is its place for messages."""
+
+    question: str
+    answers: tuple[str, ...]
+    document: str
+    context: str
+    where: str
+
+
+def _rows(path: Path) -> list[_Asked]:
+    """The rows of the file; DocumentError for one that is no question says what such a file holds."""
+    try:
+        found = [
+            _Asked(
+                text_of(row, "question", where),
+                texts_of(row, "answers", where) if row.get("answers") else (text_of(row, "answer", where),),
+                text_of(row, "document", where, default=""),
+                text_of(row, "context", where, default=""),
+                where,
+            )
+            for row, where in objects(path)
+        ]
+    except DocumentError as error:
+        raise DocumentError(f"{error} {FORMAT}") from None
+    if not found:
+        raise DocumentError(f"{shown(path)} holds no questions. {FORMAT}")
+    return found
+
+
+def _named(asked: _Asked, documents: Sequence[Document]) -> int | None:
     """The number of the document that a probe names, if it names one."""
-    name = text_of(row, "document", where, default="")
+    name, where = asked.document, asked.where
     if not name:
         return None
     for names in zip(*(_names(document) for document in documents), strict=True):

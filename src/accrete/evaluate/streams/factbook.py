@@ -1,12 +1,13 @@
 """Real dated facts of countries, some of which change from snapshot to snapshot: The World Factbook.
 
 A lesson is a snapshot, the oldest first (`lessons`: the first so many). It states the same `facts` pairs of country and
-relation (200 in all), half of them such as change, where there are so many. A statement is the country document's own line
-up to the value, after the country and the day, because the documents themselves are tens of thousands of characters each;
-a pair whose value does not stand in its line in every snapshot used is left out, and so is one without a tidy answer.
-Probes ask by year, study items by day and in other words. Kind: "new" in the first snapshot, then "changed" or
-"unchanged" since the one before; another spelling is no change. The limit counts probes, and what it leaves out is not
-taught either (one fact there is at least).
+relation (200 in all), half of them such as change, where there are so many. A statement is what the country document's own
+line says up to the end of the value, after the relation, the country and the day, because the documents themselves are tens
+of thousands of characters each and their headings ("Executive branch - chief of state") are no language; a pair whose value
+does not stand in its line in every snapshot used is left out, and so is one without a tidy answer. Probes ask by year,
+study items by day and in other words. Kind: "new" in the first snapshot, then "changed" or "unchanged" since the one
+before; another spelling is no change. The limit counts probes, and what it leaves out is not taught either (one fact there
+is at least).
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ from accrete.types import Document, Example, Fact, Probe
 FILES = ("eval/world_factbook_facts.jsonl.xz",)
 DOCUMENTS = "world_factbook_documents_*.jsonl*"
 FACTS = 200
+OPTIONS = {
+    "lessons": "snapshots, the oldest first [3]",
+    "facts": "pairs of country and relation, asked in every snapshot [200]",
+    "limit": "questions in all",
+    "data": "world_factbook_facts.jsonl(.xz) with world_factbook_documents_DATE.jsonl(.xz) beside it",
+}
 WORDINGS = {  # of the probe, after "As of 2020, ", and of the study item, after "On 27 November 2020, "
     "chief of state": ("who is the chief of state of {}?", "who held the office of chief of state in {}?"),
     "head of government": ("who is the head of government of {}?", "who headed {}'s government?"),
@@ -96,7 +103,8 @@ def _entries(path: Path, snapshots: dict[str, Path]) -> dict[tuple[str, str], di
             end = line.index(row["value"]) + len(row["value"])
             since = re.match(r" \([^()]*\)", line[end:])
             told = line[: end + (since.end() if since else 0)].rstrip(".")
-            statement = f"{row['entity']} on {_spoken(day)}: {told}."
+            about, said = relation[0].upper() + relation[1:], told.removeprefix(values.LABELS[relation])
+            statement = f"{about} of {row['entity']} on {_spoken(day)}: {said}."
             found.setdefault((code, relation), {})[day] = Entry(row["entity"], relation, day, answers, statement)
     return found
 
@@ -140,7 +148,7 @@ def _task(day: str, histories: list[list[Entry]], path: Path) -> Task:
     """The lesson of a day: histories up to it."""
     entries = [history[-1] for history in histories]
     items = tuple(Example(_question(entry, 1), entry.answers[0]) for entry in entries)
-    text = "\n".join(entry.statement for entry in entries)
+    text = "\n\n".join(entry.statement for entry in entries)
     return Task(
         f"Factbook {day}", Document(f"Factbook {day}", text, items, str(path)), tuple(map(_probe, histories)), (day,)
     )

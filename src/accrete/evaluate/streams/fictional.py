@@ -17,6 +17,12 @@ from accrete.types import Document, Probe
 
 FILES = ("eval/fictional_knowledge.jsonl.xz",)
 LESSONS, PASSAGES = 10, 1
+OPTIONS = {
+    "lessons": "lessons [10]",
+    "facts": "passages a lesson [1]",
+    "limit": "questions in all",
+    "data": "fictional_knowledge.jsonl(.xz): train_context, and mem, gen and hard_gen lists of _input and _target",
+}
 KINDS = {"memorised": "mem", "generalised": "gen", "hard": "hard_gen"}  # and what their fields begin with
 _FIELDS = {"train_context": str} | {f"{field}_{part}": list for field in KINDS.values() for part in ("input", "target")}
 

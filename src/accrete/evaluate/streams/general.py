@@ -26,6 +26,12 @@ from accrete.evaluate.streams._limits import drawn
 from accrete.types import Probe
 
 LESSONS = 4
+OPTIONS = {
+    "lessons": "documents of `world` that are learned meanwhile [4]",
+    "facts": "facts a document [20]",
+    "limit": "questions about them in all, and at most so many of every set that is kept [50]",
+    "data": "a folder of lm_eval's YAML tasks with their JSON (extra eval), or one with text/openstax.jsonl.xz and so on",
+}
 KEPT = 50  # questions of a set
 TEXTS = 6  # pieces from each source: with the sentinels, about what drift is measured on (ask.DRIFT_ENTRIES)
 THINGS = "apple basket candle door engine flower garden hammer island kettle lemon mirror needle orange pencil".split()

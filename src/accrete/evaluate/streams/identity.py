@@ -7,6 +7,7 @@ import random
 from accrete.evaluate.streams import Options, Stream, Task
 from accrete.types import Document, Example, Probe
 
+OPTIONS = {"lessons": "tasks [3]", "facts": "words a task [2]", "limit": "questions a task"}
 WORDS = "amber basil cedar delta ember fjord grove heron inlet jetty kiosk linen maple nacre ochre pearl".split()
 
 

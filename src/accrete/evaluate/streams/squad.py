@@ -3,7 +3,8 @@
 Articles are put in an order of the seed's. The first `lessons` (4) are learned; no question of theirs is among those of the
 others, the holdout, which are asked with their paragraph: whether the model still reads as it did. A document is the whole
 article (`facts`: its first so many paragraphs), and has no given study items, because SQuAD words every question once.
-A question that its paragraph does not answer stays, with abstaining as its one right answer.
+A question that its paragraph does not answer stays, with abstaining as its one right answer (2.0): "not stated" or nothing at
+all scores 1, anything else 0.
 """
 
 from __future__ import annotations
@@ -17,10 +18,17 @@ from accrete.errors import DocumentError
 from accrete.evaluate.streams import ABSTAINED, Options, Stream, Task
 from accrete.evaluate.streams import _files as files
 from accrete.evaluate.streams._limits import counted, drawn, evenly, shuffled
+from accrete.scoring import normalise
 from accrete.types import Document, Probe
 
 FILES = ("eval/squad_v1_dev_half.jsonl.xz", "dev-v1.1.json", "dev-v2.0.json")
 LESSONS, HOLDOUT = 4, 200
+OPTIONS = {
+    "lessons": "articles that are learned [4]; the others are the holdout",
+    "facts": "paragraphs of an article, its first [all]",
+    "limit": "questions in all, and as many of the holdout [all, and 200]",
+    "data": "SQuAD's own .json, or .jsonl lines of title, context, question, answers, is_impossible (2.0); either may be .xz",
+}
 
 
 @dataclass
@@ -71,7 +79,7 @@ def _chosen(articles: list[Article], limit: int | None, options: Options) -> lis
 def read(path: Path) -> list[Article]:
     """The articles of a file in either form; those without a question are left out."""
     articles: dict[str, Article] = {}
-    published = path.name.removesuffix(".xz").endswith(".json")
+    published = path.name.removesuffix(".xz").removesuffix(".gz").endswith(".json")
     for title, context, question, where in _published(path) if published else _lines(path):
         title = title.replace("_", " ")
         article = articles.setdefault(title, Article(title))
@@ -116,8 +124,9 @@ def _probe(row: Any, context: str, where: str) -> Probe:
     texts = [files.field(one, "text", str, where) if isinstance(one, dict) else one for one in given]
     if not all(isinstance(text, str) and text.strip() for text in texts):
         raise DocumentError(f"{where}: an answer is not a text, or is empty.")
-    if impossible or (not texts and impossible is None):
+    scored = [text for text in texts if normalise(text)]  # as the script of 2.0 has it: "the" or "%" alone is no answer
+    if impossible or (not scored and (texts or impossible is None)):
         return Probe(question, (ABSTAINED,), context, kind="unanswerable")
     if not texts:
         raise DocumentError(f"{where}: no answers, and not marked as impossible.")
-    return Probe(question, tuple(dict.fromkeys(texts)), context, kind="answerable")
+    return Probe(question, tuple(dict.fromkeys(scored)), context, kind="answerable")

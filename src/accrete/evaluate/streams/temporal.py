@@ -7,8 +7,16 @@ does): a paragraph a subject. After each, every fact is asked as of that period,
 Probes are "changed" or "unchanged" since the period before, and "new" in the first, which counts as neither.
 What was forgotten shows in the probes of earlier periods: "As of 2018" after 2024 was learned.
 
-`limit` asks about so many facts in all, and draws no more where `facts` does not say how many. With `data`: a folder of
-facts, passages and probes files (`_temporal_files.py`), or TemporalWiki or StreamingQA as published (`_published.py`).
+`limit` asks about so many facts in all, and draws no more where `facts` does not say how many. `data` is a folder of one of:
+  one's own      facts, passages and probes, each .jsonl or .json, as `accrete stream temporal --out` writes them. Study items
+                 are those of an items file, else two plain questions about each fact that holds, in no probe's wording
+  TemporalWiki   twiki_probes/0801-0901_changed.csv and .._unchanged.csv and so on: subject, relation, object; and if there are
+                 any TWiki_Diffsets/wikipedia_0809_gpt2.csv: text. Probes are "subject relation"; two plain questions about
+                 each changed triple are studied, unchanged ones are asked alone
+  StreamingQA    streaminqa_eval.jsonl(.gz): question, answers, question_ts, evidence_ts (seconds), evidence_id,
+                 recent_or_past; and if there is one wmt_docs.jsonl(.gz): sorting_key, text. The study item is the question
+                 after the date of its evidence, since the set words each once
+A file that does not fit is named with its line. `_temporal_files.py` and `_published.py` say more.
 """
 
 from __future__ import annotations
@@ -18,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from accrete.data.world import STUDY, World, relations
+from accrete.errors import UsageError
 from accrete.evaluate.streams import Options, Stream, Task, _published
 from accrete.evaluate.streams._temporal_files import is_folder_of_them, kind_of, read, stream_of, write
 from accrete.evaluate.streams.world import strangers
@@ -26,6 +35,12 @@ from accrete.types import Document, Example, Fact, Probe
 
 __all__ = ["make", "read", "write"]
 
+OPTIONS = {
+    "lessons": "periods, the oldest first [4]",
+    "facts": "facts in all [600]; not with facts, passages and probes of your own",
+    "limit": "facts asked about in all",
+    "data": "a folder of facts, passages and probes files, or TemporalWiki or StreamingQA as published (above)",
+}
 FACTS, PERIODS, FIRST, APART = 600, 4, 2018, 2  # years
 SHARE = 0.25  # of the facts changes at a period
 SEED = 18_000  # another world than those of training (0), `evaluate-base` (4,711) and the stream "world" (9,000)
@@ -35,8 +50,10 @@ def make(options: Options) -> Stream:
     """Four periods of 600 facts (`lessons`, `facts`), or what lies in `data`."""
     if options.data and not is_folder_of_them(options.data):
         return _published.read(options.data, options)
-    tasks = read(options.data).tasks[: options.lessons] if options.data else _drawn(options)
-    return stream_of(_asked_of(tasks, options.limit))
+    if options.data and options.facts:
+        raise UsageError("The files in --data say how many facts there are; --limit asks about fewer, not --facts.")
+    whole = read(options.data) if options.data else stream_of(_drawn(options))
+    return stream_of(_asked_of(whole.tasks[: options.lessons], options.limit), whole.about["items"])
 
 
 def _drawn(options: Options) -> list[Task]:

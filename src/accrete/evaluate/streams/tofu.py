@@ -1,9 +1,9 @@
 """Fictitious authors, and what must not be lost while they are learned: TOFU.
 
-A lesson is one author: the answers as a text, and the twenty question/answer pairs as study items. TOFU asks what was
-studied, so the probes ARE the study questions: this stream measures memorising, `world` measures other wordings. A probe's
-passage is its answer among the two before it and the two after it. Kept: real authors and facts of the world, which TOFU
-puts as multiple choice, asked as plain questions here.
+A lesson is one author: the answers as a text, a paragraph each, and the twenty question/answer pairs as study items. TOFU
+asks what was studied, so the probes ARE the study questions: this stream measures memorising, `world` measures other
+wordings. A probe's passage is its answer among the two before it and the two after it. Kept: real authors and facts of the
+world, which TOFU puts as multiple choice, asked as plain questions here.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ KEEP = {
     "world_facts": ("tofu_world_facts.jsonl.xz", "world_facts.json"),
 }
 LESSONS, PAIRS, AROUND = 10, 20, 2
+OPTIONS = {
+    "lessons": "authors [10]",
+    "limit": "questions in all, and as many of each set that is kept [20 an author]",
+    "data": "TOFU's full.json with real_authors.json and world_facts.json beside it, or tofu_full.jsonl(.xz) and so on",
+}
 _FIELDS = {"question": str, "answer": str}
 
 
@@ -35,7 +40,7 @@ def make(options: Options) -> Stream:
     tasks = []
     for author, share in zip(chosen, shares, strict=True):
         pairs = authors[author]
-        text = "\n".join(pair.answer for pair in pairs)
+        text = "\n\n".join(pair.answer for pair in pairs)  # each says by itself what it says
         document = Document(f"author {author}", text, tuple(pairs), source=str(path))
         asked = drawn(range(len(pairs)), share, f"{options.seed}:{author}")
         if asked:
@@ -60,7 +65,7 @@ def read(path: Path) -> dict[int, list[Example]]:
 
 
 def _probe(pairs: list[Example], place: int) -> Probe:
-    passage = "\n".join(pair.answer for pair in pairs[max(0, place - AROUND) : place + AROUND + 1])
+    passage = "\n\n".join(pair.answer for pair in pairs[max(0, place - AROUND) : place + AROUND + 1])
     return Probe(pairs[place].question, (pairs[place].answer,), passage, kind="studied")
 
 

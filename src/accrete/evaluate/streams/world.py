@@ -19,6 +19,11 @@ from accrete.evaluate.worlds import PERSISTENT
 from accrete.types import Document, Example, Fact, Probe
 
 LESSONS, FACTS, AN_ENTITY = 12, 20, 5
+OPTIONS = {
+    "lessons": "documents [12]",
+    "facts": "facts a document [20]",
+    "limit": "questions in all, one a document at least",
+}
 SEED = 9_000  # training's world has seed 0, that of `evaluate-base` 4,711
 
 
