@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from conftest import tiny_lm
 
 from accrete import Document, Example, Learner, Probe, Query, reader
@@ -172,3 +173,23 @@ def test_what_was_heard_once_is_heard_on():
     assert asked.hears(0.8, 0.5)
     assert asked.hears(0.8, 0.9) and not asked.hears(0.4, 0.9)
     assert Asked(near=None, gate=0.5).hears(0.95, 0.9), "a new answer to what it knows"
+
+
+def dated(year: str, answer: str) -> Lesson:
+    items = (Example(f"As of {year}, who keeps the lighthouse of Norvik?", answer),)
+    return Lesson(Document(year, items=items), items=items, dates=(year,))
+
+
+@pytest.mark.parametrize(("recency", "stands"), [(Options().recency, True), (0.0, False)])
+def test_what_was_said_last_stands_and_what_was_said_then_stood(recency, stands):
+    keepers = {"2018": "Edda Kolm", "2020": "Ruo Tann", "2022": "Mirre Ost", "2024": "Jo Palk"}
+    method = taught(*(dated(*one) for one in keepers.items()), depth=0.5, sure=1.0, recency=recency)
+    asked = [Query("Who keeps the lighthouse of Norvik?", as_of=year) for year in keepers]
+    found = answer(method.lm, asked, conditionings=method.condition(asked), max_new_tokens=12)
+    assert ([one.text for one in found] == list(keepers.values())) is stands
+
+
+def test_the_words_of_a_date_say_nothing_of_what_is_asked():
+    state = taught(dated("2018", "Edda"), dated("2020", "Edda")).store.state_dict()
+    cues = [tensor for key, tensor in state.items() if key.endswith("/cues")]
+    assert len(cues) == 2 and torch.equal(*cues)

@@ -270,3 +270,17 @@ def test_what_is_of_a_later_date_is_not_looked_at():
     ]
     made.remove("document 1")
     assert made.around(cues, 3, "2017") == [] and len(made.around(cues, 3, "2018")) == len(cues)
+
+
+def test_what_is_older_is_taken_for_less_near():
+    """By `recency` for every later date there was at the time; what has no date is of any."""
+    made, (cues, _) = store(1), questions()
+    made.add("old", entries(2), ["2018"])
+    made.add("older", entries(3), ["2010-05"])
+    made.add("new", entries(4), ["2020"])
+    ages = {None: {1: 0, 4: 0, 2: 1, 3: 2}, "2019": {1: 0, 2: 0, 3: 1}}
+    for as_of, expected in ages.items():
+        plain, aged = (made.around(cues, 1_000, as_of, recency) for recency in (0.0, 0.25))
+        taken = {(v, round(float(a), 4)) for p, q in zip(plain, aged, strict=True)
+                 for v, a in zip(p.values_M.tolist(), p.cosines_M - q.cosines_M, strict=True)}  # fmt: skip
+        assert taken == {(v, 0.25 * age) for seed, age in expected.items() for v in entries(seed).values_N.tolist()}

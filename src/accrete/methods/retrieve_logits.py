@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ class Options(Config):
     items: int = Field(64, ge=1)  # study items and passages whose states are looked at for a question
     neighbours: int = Field(32, ge=1)  # states that are heard at a step
     cue_weight: float = Field(0.5, ge=0)  # of the words of the question beside the state
+    recency: float = Field(0.4, ge=0)  # taken off the likeness of the words for every later date among those items
     temperature: float = Field(0.05, gt=0)  # of the likeness
     mix: float = Field(0.9, gt=0, lt=1)  # how far the neighbours are believed beside the model
     strength: float = Field(1.0, ge=0)  # of their advantage on the logits; 1 is the mixture itself
@@ -84,7 +86,10 @@ class RetrieveLogits(Method):
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         """One pass over the study items and the text: their states are the keys, their next tokens the values."""
         texts = [
-            (question_text(i.question, i.context), self._sequence(i.question, i.answer, i.context))
+            (
+                question_text(functools.reduce(undated, lesson.dates, i.question), i.context),
+                self._sequence(i.question, i.answer, i.context),
+            )
             for i in lesson.items
         ]
         if self.config.text or not lesson.items:
@@ -107,7 +112,8 @@ class RetrieveLogits(Method):
         cues = self.space.cues(self._cues(asked))
         for as_of in {query.as_of for query in queries}:
             rows = [row for row, query in enumerate(queries) if query.as_of == as_of]
-            for row, near in zip(rows, self.store.around(cues[rows], self.config.items, as_of), strict=False):
+            found = self.store.around(cues[rows], self.config.items, as_of, self.config.recency)
+            for row, near in zip(rows, found, strict=False):
                 made[row] = Conditioning(
                     process=self._process, layer=self.space.layer, beside=Asked(near, self.config.gate)
                 )

@@ -53,6 +53,8 @@ class Held:
         self.dates = {name: _dates(kept) for name, kept in documents.items() if "date" in kept}
         self.lengths_I = torch.cat([kept["lengths"].long() for kept in self.documents])
         self.starts_I = self.lengths_I.cumsum(0) - self.lengths_I
+        self._dates_P = [self.dates[name][0] if name in self.dates else "" for name in documents]
+        self._items_P = torch.tensor([len(kept["lengths"]) for kept in self.documents]).cumsum(0)
         sizes_P = torch.tensor([len(kept["values"]) for kept in self.documents])
         self._starts_P = sizes_P.cumsum(0) - sizes_P
 
@@ -62,6 +64,12 @@ class Held:
         ends_C = lengths_C.cumsum(0)
         within_M = torch.arange(int(lengths_C.sum()))
         return within_M + (self.starts_I[items_C] - ends_C + lengths_C).repeat_interleave(lengths_C)
+
+    def ages(self, items_C: Tensor) -> Tensor:
+        """[C] of each item the number of later dates among these; 0 for what has none."""
+        dates = [self._dates_P[owner] for owner in torch.searchsorted(self._items_P, items_C, right=True).tolist()]
+        latest_first = sorted({date for date in dates if date}, reverse=True)
+        return torch.tensor([latest_first.index(date) if date else 0 for date in dates], dtype=torch.float32)
 
     def at(self, places_M: Tensor, *names: str) -> list[Tensor]:
         """What the keys at these places have: one look-up a document and name, where its tensors lie."""
@@ -132,10 +140,13 @@ class Datastore:
         if document in self._documents:
             self._hold({name: kept for name, kept in self._documents.items() if name != document})
 
-    def around(self, cues_QD: Tensor, count: int, as_of: str | None = None) -> list[Neighbourhood]:
+    def around(
+        self, cues_QD: Tensor, count: int, as_of: str | None = None, recency: float = 0.0
+    ) -> list[Neighbourhood]:
         """For every question the keys of the `count` items whose cues are nearest, of documents there `as_of` an ISO date.
 
-        No neighbourhoods at all when nothing is kept, or nothing that was there then.
+        What was said last stands: a cue is taken for less near by `recency` for every later date among those items. No
+        neighbourhoods at all when nothing is kept, or nothing that was there then.
         """
         if not self._documents:
             return []
@@ -145,6 +156,9 @@ class Datastore:
         if not items_QC.numel():
             return []
         lengths_QC = held.lengths_I[items_QC].to(self.device)
+        if recency and held.dates:
+            ages_QC = torch.stack([held.ages(items_C) for items_C in items_QC.cpu()])
+            cosines_QC = cosines_QC - recency * ages_QC.to(self.device)
         return [
             Neighbourhood(held, held.places(items_C), cosines_C.repeat_interleave(lengths_C))
             for items_C, cosines_C, lengths_C in zip(items_QC, cosines_QC, lengths_QC, strict=True)
