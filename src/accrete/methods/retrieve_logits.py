@@ -44,7 +44,9 @@ class Options(Config):
     sure: float = Field(
         0.9, ge=0, le=1
     )  # a probability of its own next token above which a model hears only what is as
-    sure_gate: float = Field(0.875, ge=-1, le=1)  # like as this, and liker than any guard sentinel that goes on otherwise
+    sure_gate: float = Field(
+        0.875, ge=-1, le=1
+    )  # like as this, and liker than any guard sentinel that goes on otherwise
     shrinkage: float = Field(0.03, gt=0, le=1)  # of the covariance that whitens the states
     text: bool = True  # keys from the text as well as from the study items
     window: int = Field(64, ge=2)  # tokens of text read at once
