@@ -140,7 +140,7 @@ def ask(home: Path, index: bool) -> dict[str, Any]:
         nonlocal right
         started = time.perf_counter(), time.process_time()
         near = store.around(asked, NEAR)
-        SideBySide.of(near)
+        SideBySide.of(near, 0.5)
         ended = time.perf_counter(), time.process_time()
         wall, cpu = ((end - start) * 1e3 / len(asked) for start, end in zip(started, ended, strict=True))
         cosines = (asked * wanted).sum(1)  # no two are alike: it is known by it

@@ -37,7 +37,7 @@ def questions(count: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
 
 def found(where: Datastore, items: int = 1_000, count: int = 4) -> tuple[torch.Tensor, ...]:
     cues, states = questions()
-    return SideBySide.of(where.around(cues, items)).nearest(states, 0.5, count)
+    return SideBySide.of(where.around(cues, items), 0.5).nearest(states, count)
 
 
 def test_it_finds_what_a_search_through_everything_finds():
@@ -69,8 +69,8 @@ def joined_way(seeds, cues, states, items: int, count: int) -> tuple[torch.Tenso
     split = inverse.split([len(row) for row in places])
     padded = torch.nn.utils.rnn.pad_sequence(list(split), batch_first=True)
     cosine = torch.nn.utils.rnn.pad_sequence(beside, batch_first=True, padding_value=-torch.inf)
-    across = (states @ keys.half()[unique].float().T).gather(1, padded)
-    best = ((across + 0.5 * cosine) / 1.5).topk(min(count, padded.shape[1]), dim=-1)
+    across = (states @ (keys.half()[unique].float() / 1.5).T).gather(1, padded)
+    best = (across + cosine * (0.5 / 1.5)).topk(min(count, padded.shape[1]), dim=-1)
     taken = unique[padded.gather(1, best.indices)]
     return best.values, values[taken], reach[taken]
 
@@ -80,7 +80,7 @@ def joined_way(seeds, cues, states, items: int, count: int) -> tuple[torch.Tenso
 def test_it_finds_bit_for_bit_what_it_found_when_all_keys_were_joined(seeds, items):
     cues, states = questions()
     expected = joined_way(seeds, cues, states, items, 6)
-    got = SideBySide.of(store(*seeds).around(cues, items)).nearest(states, 0.5, 6)
+    got = SideBySide.of(store(*seeds).around(cues, items), 0.5).nearest(states, 6)
     assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
 
 
@@ -93,13 +93,13 @@ def test_of_what_is_not_near_nothing_but_cues_and_lengths_is_read():
         for seed in (1, 3)
         for name in ("keys", "values", "reach")
     }
-    expected = SideBySide.of(made.around(near, 1)).nearest(states[:1], 0.5, 4)
+    expected = SideBySide.of(made.around(near, 1), 0.5).nearest(states[:1], 4)
     made.load_state_dict(state)
-    got = SideBySide.of(made.around(near, 1)).nearest(states[:1], 0.5, 4)
+    got = SideBySide.of(made.around(near, 1), 0.5).nearest(states[:1], 4)
     assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
     assert all(made.state_dict()[key] is tensor for key, tensor in state.items())
     with pytest.raises((RuntimeError, NotImplementedError)):
-        SideBySide.of(made.around(cues, 1_000))
+        SideBySide.of(made.around(cues, 1_000), 0.5)
 
 
 def test_keys_stay_in_the_file_that_they_came_from(tmp_path):
@@ -135,10 +135,10 @@ def test_a_neighbourhood_stays_what_it_is_whatever_happens_to_the_datastore():
     cues, states = questions()
     made = store(1, 2)
     near = made.around(cues, 4)
-    expected = SideBySide.of(near).nearest(states, 0.5, 4)
+    expected = SideBySide.of(near, 0.5).nearest(states, 4)
     made.remove("document 1")
     made.add("document 0", entries(9))
-    got = SideBySide.of(near).nearest(states, 0.5, 4)
+    got = SideBySide.of(near, 0.5).nearest(states, 4)
     assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
 
 
@@ -147,7 +147,7 @@ def test_what_was_undone_or_came_later_is_left_out_exactly():
     before = made.state_dict()
     made.add("document 3", entries(3), ["2020"])
     assert all(torch.equal(a, b) for a, b in zip(found(made), found(store(1, 2, 3)), strict=True))
-    early = SideBySide.of(made.around(cues, 1_000, "2019")).nearest(questions()[1], 0.5, 4)
+    early = SideBySide.of(made.around(cues, 1_000, "2019"), 0.5).nearest(questions()[1], 4)
     made.load_state_dict(before)
     assert all(torch.equal(a, b) for a, b in zip(found(made), found(store(1, 2)), strict=True))
     torch.testing.assert_close(early, found(made), atol=1e-6, rtol=0)
@@ -176,9 +176,9 @@ def test_neighbourhoods_of_different_sizes_do_not_disturb_each_other():
     cues, states = questions()
     made = store(1, 2, 3)
     near = [made.around(cues[i : i + 1], 1 + i)[0] for i in range(len(cues))]
-    likeness, tokens, _ = SideBySide.of(near).nearest(states, 0.5, 2)
+    likeness, tokens, _ = SideBySide.of(near, 0.5).nearest(states, 2)
     for i, one in enumerate(near):
-        alone = SideBySide.of([one]).nearest(states[i : i + 1], 0.5, 2)
+        alone = SideBySide.of([one], 0.5).nearest(states[i : i + 1], 2)
         width = alone[0].shape[1]
         torch.testing.assert_close(likeness[i : i + 1, :width], alone[0])
         assert torch.equal(tokens[i : i + 1, :width], alone[1])
@@ -187,9 +187,9 @@ def test_neighbourhoods_of_different_sizes_do_not_disturb_each_other():
 def test_many_steps_in_one_neighbourhood_share_it():
     cues, states = questions()
     (near,) = store(1, 2).around(cues[:1], 5)
-    together = SideBySide.of([near] * len(states)).nearest(states, 0.5, 2)
+    together = SideBySide.of([near] * len(states), 0.5).nearest(states, 2)
     for i, state in enumerate(states):
-        alone = SideBySide.of([near]).nearest(state[None], 0.5, 2)
+        alone = SideBySide.of([near], 0.5).nearest(state[None], 2)
         torch.testing.assert_close(together[0][i : i + 1], alone[0])
         assert torch.equal(together[1][i : i + 1], alone[1])
 
@@ -197,18 +197,18 @@ def test_many_steps_in_one_neighbourhood_share_it():
 def test_rows_that_are_left_are_those_of_the_table_before():
     cues, states = questions()
     near = store(1, 2, 3).around(cues, 4)
-    whole = SideBySide.of(near)
-    assert SideBySide.of(list(near), whole) is whole
+    whole = SideBySide.of(near, 0.5)
+    assert SideBySide.of(list(near), 0.5, whole) is whole
     for left in ([0, 2, 5], [6], [5, 1]):
         rows = [near[i] for i in left]
         again, fresh = (
-            SideBySide.of(rows, whole).nearest(states[left], 0.5, 3),
-            SideBySide.of(rows).nearest(states[left], 0.5, 3),
+            SideBySide.of(rows, 0.5, whole).nearest(states[left], 3),
+            SideBySide.of(rows, 0.5).nearest(states[left], 3),
         )
         torch.testing.assert_close(again[0], fresh[0])
-        assert torch.equal(again[1], fresh[1]) and SideBySide.of(rows, whole).rows == tuple(rows)
+        assert torch.equal(again[1], fresh[1]) and SideBySide.of(rows, 0.5, whole).rows == tuple(rows)
     others = store(4).around(cues, 4)
-    assert SideBySide.of([near[0], others[0]], whole).rows == (near[0], others[0])
+    assert SideBySide.of([near[0], others[0]], 0.5, whole).rows == (near[0], others[0])
 
 
 def test_a_document_that_is_removed_is_as_if_it_had_never_been():

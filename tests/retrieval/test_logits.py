@@ -5,7 +5,7 @@ import torch
 
 from accrete.retrieval.logits import neighbour_advantage
 
-LOGITS = torch.tensor([[2.0, 0.0, -1.0, 1.0]])
+LOGITS = torch.log_softmax(torch.tensor([[2.0, 0.0, -1.0, 1.0]]), -1)
 LIKENESS, TOKENS = torch.tensor([[0.9, 0.8, 0.8]]), torch.tensor([[2, 1, 2]])
 
 
@@ -19,7 +19,7 @@ def test_added_once_it_is_the_mixture(mix):
 
 
 def test_a_token_that_the_model_thinks_impossible_can_be_said():
-    logits = torch.tensor([[0.0, -1e4]])
+    logits = torch.tensor([[0.0, -1e4]])  # as good as normalised
     advantage = neighbour_advantage(logits, torch.tensor([[0.9]]), torch.tensor([[1]]), 0.05, 0.9)
     assert torch.isfinite(advantage).all() and int((logits + advantage).argmax()) == 1
 

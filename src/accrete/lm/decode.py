@@ -260,8 +260,11 @@ def conditioned(
     for places in groups.values():
         process = conditionings[alive[places[0]]].process
         assert process is not None
+        beside = [conditionings[alive[i]].beside for i in places]
+        if len(places) == len(alive):
+            return process(hidden_BD, logits_BV, beside).to(logits_BV.dtype)
         index = torch.tensor(places, device=logits_BV.device)
-        corrected = process(hidden_BD[index], logits_BV[index], [conditionings[alive[i]].beside for i in places])
+        corrected = process(hidden_BD[index], logits_BV[index], beside)
         logits_BV = logits_BV.index_copy(0, index, corrected.to(logits_BV.dtype))
     return logits_BV
 

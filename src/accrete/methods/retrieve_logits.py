@@ -135,21 +135,22 @@ class RetrieveLogits(Method):
 
     def _shift(self, hidden_BD: Tensor, logits_BV: Tensor, asked: list[Asked]) -> Tensor:
         c = self.config
-        self._beside = SideBySide.of([one.near for one in asked], self._beside)
+        self._beside = SideBySide.of([one.near for one in asked], c.cue_weight, self._beside)
         states_BD = self.space.states(hidden_BD)
-        likeness_BK, values_BK, reach_BK = self._beside.nearest(states_BD, c.cue_weight, c.neighbours)
-        sure_B = (torch.softmax(logits_BV, -1).amax(-1) >= c.sure).tolist()
-        reach_B = reach_BK[:, 0].clamp(min=max(c.gate, c.sure_gate)).tolist()
-        best_B = likeness_BK[:, 0].tolist()
+        likeness_BK, values_BK, reach_BK = self._beside.nearest(states_BD, c.neighbours)
+        log_base_BV = torch.log_softmax(logits_BV.float(), -1)
+        likest_B3 = torch.stack([likeness_BK[:, 0], reach_BK[:, 0], log_base_BV.amax(-1).exp()], dim=1).tolist()
         heard = [
-            one.hears(best, reach if sure else c.gate)
-            for one, best, reach, sure in zip(asked, best_B, reach_B, sure_B, strict=True)
+            one.hears(likeness, max(c.gate, c.sure_gate, reach) if surety >= c.sure else c.gate)
+            for one, (likeness, reach, surety) in zip(asked, likest_B3, strict=True)
         ]
         if not any(heard):
             return logits_BV
-        advantage_BV = neighbour_advantage(logits_BV, likeness_BK, values_BK, c.temperature, c.mix)
-        heard_B1 = torch.tensor(heard, device=logits_BV.device)[:, None]
-        return torch.where(heard_B1, logits_BV + c.strength * advantage_BV, logits_BV)
+        advantage_BV = c.strength * neighbour_advantage(log_base_BV, likeness_BK, values_BK, c.temperature, c.mix)
+        if not all(heard):
+            deaf_B = ~torch.tensor(heard, device=logits_BV.device)
+            advantage_BV = advantage_BV.masked_fill(deaf_B[:, None], 0.0)
+        return logits_BV + advantage_BV
 
     def _fit_space(self, lesson: list[tuple[str, batch.Sequence]]) -> None:
         """Whiten by what the base model knows in general, in the layer where that is told apart best (depth.py).

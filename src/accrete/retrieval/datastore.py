@@ -204,7 +204,8 @@ class Datastore:
 class SideBySide:
     """Neighbourhoods of one datastore side by side: every key in any of them once [U, D] with its token and its reach [U].
 
-    Of each row the places of its keys among those [B, M] and the cosines of their cues [B, M], padded.
+    Of each row the places of its keys among those [B, M] and what their cues add to a likeness [B, M], padded. A likeness
+    is the mean of the cosines of state and cue, that of the cue counted `cue_weight` times: the keys hold their share of it.
     """
 
     rows: tuple[Neighbourhood, ...]
@@ -212,10 +213,10 @@ class SideBySide:
     values_U: Tensor
     reach_U: Tensor
     places_BM: Tensor
-    cosines_BM: Tensor
+    cues_BM: Tensor
 
     @classmethod
-    def of(cls, near: Sequence[Neighbourhood], last: SideBySide | None = None) -> SideBySide:
+    def of(cls, near: Sequence[Neighbourhood], cue_weight: float, last: SideBySide | None = None) -> SideBySide:
         """The table of these. Rows that are those of the last step, or some of them, need no keys looked up again."""
         if last is not None:
             place = {id(row): i for i, row in enumerate(last.rows)}
@@ -223,8 +224,8 @@ class SideBySide:
             if kept == list(range(len(last.rows))):
                 return last
             if None not in kept:
-                return replace(last, rows=tuple(near), places_BM=last.places_BM[kept], cosines_BM=last.cosines_BM[kept])
-        held, device = near[0].held, near[0].cosines_M.device
+                return replace(last, rows=tuple(near), places_BM=last.places_BM[kept], cues_BM=last.cues_BM[kept])
+        held, device, share = near[0].held, near[0].cosines_M.device, cue_weight / (1 + cue_weight)
         once = {id(one): one for one in near}  # a text that is read has many steps in one neighbourhood
         joined = torch.cat([one.places_M for one in once.values()])
         unique_U, places = joined.unique(return_inverse=True)  # type: ignore[no-untyped-call]
@@ -232,20 +233,16 @@ class SideBySide:
         split = dict(zip(once, places.split([len(one.places_M) for one in once.values()]), strict=True))
         return cls(
             tuple(near),
-            keys_UD.float(),
+            keys_UD.float() / (1 + cue_weight),
             values_U.long(),
             reach_U.float(),
             pad_sequence([split[id(one)] for one in near], batch_first=True).to(device),
-            pad_sequence([one.cosines_M for one in near], batch_first=True, padding_value=-torch.inf),
+            pad_sequence([one.cosines_M for one in near], batch_first=True, padding_value=-torch.inf) * share,
         )
 
-    def nearest(self, states_BD: Tensor, cue_weight: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The keys most like each state in its row, the best first: their likenesses, tokens and reaches [B, K].
-
-        A likeness is the mean of the cosines of state and cue, that of the cue counted `cue_weight` times.
-        """
-        across_BM = (states_BD @ self.keys_UD.T).gather(1, self.places_BM)
-        likeness_BM = (across_BM + cue_weight * self.cosines_BM) / (1 + cue_weight)
+    def nearest(self, states_BD: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The keys most like each state in its row, the best first: their likenesses, tokens and reaches [B, K]."""
+        likeness_BM = (states_BD @ self.keys_UD.T).gather(1, self.places_BM) + self.cues_BM
         found = likeness_BM.topk(min(count, likeness_BM.shape[1]), dim=-1)
         places_BK = self.places_BM.gather(1, found.indices)
         return found.values, self.values_U[places_BK], self.reach_U[places_BK]

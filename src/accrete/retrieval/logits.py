@@ -6,20 +6,21 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def neighbour_advantage(
-    logits_BV: Tensor, cosines_BK: Tensor, values_BK: Tensor, temperature: float, mix: float
+    log_base_BV: Tensor, cosines_BK: Tensor, values_BK: Tensor, temperature: float, mix: float
 ) -> Tensor:
-    """A(y) [B, V] = log(mix p_kNN(y) + (1 - mix) p(y)) - log p(y), where p is what the logits say.
+    """A(y) [B, V] = log(mix p_kNN(y) + (1 - mix) p(y)) - log p(y) - log(1 - mix), with the log p that is given.
 
     p_kNN(y) is the softmax of the cosines over `temperature`, summed over the neighbours whose token is y. Added to the
-    logits once, A makes the mixture of kNN-LM (1911.00172) of them; twice, it goes beyond.
+    logits once, A makes the mixture of kNN-LM (1911.00172) of them; twice, it goes beyond. The last term, which no
+    distribution sees, makes A nothing for a token that no neighbour has.
     """
-    logits_BV = logits_BV.float()
     weights_BK = torch.softmax(cosines_BK / temperature, -1)
-    share_BV = torch.zeros_like(logits_BV).scatter_add_(1, values_BK, weights_BK)
-    log_base_BK = logits_BV.gather(1, values_BK) - logits_BV.logsumexp(-1, keepdim=True)
-    mixed_BK = torch.logaddexp(math.log(mix) + share_BV.gather(1, values_BK).log(), math.log1p(-mix) + log_base_BK)
-    # A token that no neighbour has loses the same everywhere: the mixture leaves it 1 - mix of what it had.
-    return torch.full_like(logits_BV, math.log1p(-mix)).scatter_(1, values_BK, mixed_BK - log_base_BK)
+    share_BV = torch.zeros_like(log_base_BV).scatter_add_(1, values_BK, weights_BK)
+    share_BK, log_base_BK = share_BV.gather(1, values_BK), log_base_BV.gather(1, values_BK)
+    # log(1 + e^x) of the log odds for the neighbours: without a loss where either side is next to nothing.
+    advantage_BK = functional.softplus(share_BK.log() + (math.log(mix / (1 - mix)) - log_base_BK))
+    return torch.zeros_like(log_base_BV).scatter_(1, values_BK, advantage_BK)

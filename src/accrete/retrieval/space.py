@@ -37,6 +37,7 @@ class Space:
     def __init__(self, shrinkage: float, cue_weight: float):
         self.shrinkage, self.cue_weight = shrinkage, cue_weight
         self._state: dict[str, Tensor] = {}
+        self._maps: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = {}
 
     @property
     def fitted(self) -> bool:
@@ -50,6 +51,7 @@ class Space:
         """Whiten by general texts: x -> C^-1/2 (x - mean), C shrunk towards a multiple of one."""
         mean_cue, matrix_cue = whitening(general.cues_ID.float(), self.shrinkage)
         mean_state, matrix_state = whitening(general.states_ND.float(), self.shrinkage)
+        self._maps = {}
         self._state = {
             "layer": torch.tensor(layer),
             "cue mean": mean_cue,
@@ -97,14 +99,22 @@ class Space:
         return reach_N
 
     def _map(self, which: str, vectors_ND: Tensor) -> Tensor:
-        mean_D, matrix_DD = (self._state[f"{which} {name}"].to(vectors_ND.device) for name in ("mean", "matrix"))
-        return functional.normalize((vectors_ND.float() - mean_D) @ matrix_DD, dim=-1)
+        matrix_DD, offset_D = self._affine(which, vectors_ND.device)
+        return functional.normalize(torch.addmm(offset_D, vectors_ND.float(), matrix_DD), dim=-1)
+
+    def _affine(self, which: str, device: torch.device) -> tuple[Tensor, Tensor]:
+        """x -> (x - mean) @ matrix as x @ matrix + offset, made once: it runs at every token."""
+        found = self._maps.get((which, device))
+        if found is None:
+            mean_D, matrix_DD = (self._state[f"{which} {name}"].to(device) for name in ("mean", "matrix"))
+            found = self._maps[which, device] = matrix_DD, -mean_D @ matrix_DD
+        return found
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self._state)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._state = dict(state)
+        self._state, self._maps = dict(state), {}
 
 
 def whitening(states_ND: Tensor, shrinkage: float) -> tuple[Tensor, Tensor]:
