@@ -28,12 +28,12 @@ from plain_loop import Row, padded
 
 from accrete.errors import AccreteError, UsageError
 from accrete.evaluate import report, streams
-from accrete.evaluate.ask import Drift
 from accrete.evaluate.collect import collect
 from accrete.evaluate.compare import Comparison, Launch, in_a_process
 from accrete.evaluate.control import control
+from accrete.evaluate.drift import Drift
 from accrete.evaluate.record import BASE, lines
-from accrete.evaluate.run import Job, learn_a_stranger, step
+from accrete.evaluate.run import Job, learn_a_stranger, signed, step
 from accrete.files import alone, json_lines, write_text
 from accrete.lm.load import load, weights_mark
 from accrete.lm.model import LM
@@ -146,7 +146,8 @@ def learn_and_ask(job: Job, seed: int, out: Path) -> list[dict[str, Any]]:
     controlled = learn_a_stranger(peer, control(stream, job.options))
     for number, task in enumerate(stream.tasks, 1):
         _say(seed, f"task {number} of {len(stream.tasks)}, {task.name}")
-        found.append((controlled if number == 1 else {}) | step(peer, stream, number, drift))
+        line = (controlled if number == 1 else {}) | step(peer, stream, number, drift)
+        found.append(signed(line, lm))
     return found
 
 

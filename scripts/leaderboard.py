@@ -21,6 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accrete.evaluate.collect import effective
+from accrete.methods import base
+
 ROOT = Path(__file__).parents[1]
 PAGE, STORED = ROOT / "LEADERBOARD.md", ROOT / "leaderboard.json"
 STREAMS: dict[str, tuple[str, ...]] = {
@@ -33,24 +36,27 @@ PEER = "peft_lora"
 # What the table shows: a figure, its heading, and what it means.
 COLUMNS = {
     "floor": ("floor", "the base model, before anything was learned"),
-    "learned": ("learned", "score right after each lesson; ± is half of the 95 % interval over lessons"),
+    "learned": (
+        "learned",
+        "score right after each lesson; ± is half of the 95 % interval, lessons and their questions drawn anew",
+    ),
     "ceiling": ("ceiling", "the base model with the passage before the question"),
     "kept": ("kept", "score over all lessons after the last one"),
     "forgetting": ("forgetting", "mean drop from the best score to the end"),
     "sentinels": ("sentinels", "share of what the base model knew that is still answered"),
     "plasticity": ("plasticity", "changed facts right after their period"),
     "stability": ("stability", "unchanged facts right after their period"),
-    "versioned": ("versioned", "questions as of an earlier period, asked at the end"),
+    "versioned": ("versioned", "superseded facts, asked at the end as of their period"),
     "token_f1": ("F1", "overlap of words with the truth right after the lesson"),
     "wrong_document": ("wrong doc.", "score while only documents are learned that do not speak of what is asked"),
-    "kl_to_base": ("KL", "from the base model to the taught one, nats a token"),
+    "kl_to_base": ("KL", "from the base model to the taught one on prose that no lesson is about, nats a token"),
 }
 COSTS = {
     "learn_seconds": ("s a lesson", "seconds of learning"),
     "bytes": ("MB a lesson", "what a lesson added to the disk"),
-    "peak_mb": ("peak MB", "the most memory that the process held"),
+    "peak_mb": ("peak MB", "the most memory that a lesson held, the model included"),
 }
-KEPT = ("method", "error", "intervals", *COLUMNS, *COSTS)
+KEPT = ("method", "error", "intervals", "config", *COLUMNS, *COSTS)
 # METHODS: 1B model, as published; plasticity, stability, token F1.
 PUBLISHED = {
     "full finetuning": (0.089, 0.139, 0.048),
@@ -65,29 +71,29 @@ PUBLISHED = {
 
 def measure(stream: str, sizes: Sequence[str], common: Sequence[str], methods: str, out: Path) -> dict[str, Any]:
     """What leaderboard.json keeps of a stream; each of its three runs is made unless its results are there."""
-    place, commit = out / stream, _commit_of(out / stream)
+    place = out / stream
     base = ["--stream", stream, *sizes, *common]
     home = ["--home", str(place / "home")]  # no settings of the user's
     accrete, peer = [sys.executable, "-m", "accrete.cli.main", "compare"], [sys.executable, "benchmarks/peer_lora.py"]
     _run([*accrete, *base, *home, "--methods", methods, "--out", str(place / "methods")], place / "methods")
     _run([*peer, *base, "--out", str(place / "peer")], place / "peer")
     _run([*accrete, "--merge", str(place / "methods"), str(place / "peer"), *home, "--out", str(place)], place)
-    return entry(json.loads((place / "results.json").read_text("utf-8")), sizes, commit)
+    return entry(json.loads((place / "results.json").read_text("utf-8")), sizes)
 
 
-def entry(results: Mapping[str, Any], sizes: Sequence[str], commit: str) -> dict[str, Any]:
+def entry(results: Mapping[str, Any], sizes: Sequence[str]) -> dict[str, Any]:
     """The results of a stream without lessons, answers and matrices; each row with the command that makes it."""
     stream, machine = results["stream"], results["machine"]
     asked = shlex.join(
         ["--stream", stream["name"], *sizes, *(["--data", "DIR"] if stream["name"] in NEEDS_DATA else [])]
     )
-    rows = [{key: _rounded(row.get(key)) for key in KEPT} | {"commit": commit} for row in results["rows"]]
+    rows = [{key: _rounded(row.get(key)) for key in KEPT} | {"commit": row["run"]["commit"]} for row in results["rows"]]
     for row in rows:
         start = "python benchmarks/peer_lora.py" if row["method"] == PEER else "accrete compare"
         end = "--out OUT" if row["method"] == PEER else f"--methods {row['method']}"
         row["command"] = f"{start} {asked} {end}"
         row["intervals"] = {
-            key: row["intervals"][key] for key in ("learned", "kept") if key in (row["intervals"] or {})
+            key: row["intervals"][key] for key in ("learned", "kept", "sentinels") if key in (row["intervals"] or {})
         }
     return {
         "lessons": results["lessons"],
@@ -97,7 +103,7 @@ def entry(results: Mapping[str, Any], sizes: Sequence[str], commit: str) -> dict
         "model": Path(results["model"]).name,  # not the place it had on some machine
         "base_digest": results["base_digest"],
         "seeds": results["seeds"],
-        "started": results["started"],
+        "measured": results["measured"],
         "machine": machine,
         "versions": results["versions"],
         "rows": rows,
@@ -120,28 +126,6 @@ def _run(command: Sequence[str], place: Path) -> None:
     code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode
     if code and not (code == 1 and (place / "results.json").exists()):
         sys.exit(f"This run failed ({code}): {shlex.join(command)}")
-
-
-def _commit_of(place: Path) -> str:
-    """The commit that the runs in `place` are of: this one, kept when the first of them begins."""
-    kept, now = place / "commit", commit_now()
-    if not kept.exists():
-        place.mkdir(parents=True, exist_ok=True)
-        kept.write_text(now + "\n")
-    commit = kept.read_text().strip()
-    if commit != now and not (place / "results.json").exists():
-        sys.exit(f"{place} was begun at commit {commit}, this is {now}: remove it, or go back and let it end.")
-    return commit
-
-
-def commit_now() -> str:
-    """The commit of the code, marked when the code has changed since: the page itself does not count."""
-
-    def git(*command: str) -> str:
-        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{PAGE.name}", f":!{STORED.name}")
-    return (git("rev-parse", "--short=7", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------
@@ -188,7 +172,7 @@ def section(name: str, found: Mapping[str, Any]) -> str:
             "",
             f"{found['lessons']} lessons, {found['questions']:,} questions, learned = {found['score']}, "
             f"model {found['model']} ({found['base_digest'][:10]}), seeds {', '.join(map(str, found['seeds']))}, "
-            f"{str(found['started'])[:10]}.",
+            f"{str(found['measured'])[:10]}.",
             "",
             *lines,
             "",
@@ -239,10 +223,18 @@ def stale(digest: str | None = None) -> list[str]:
     stored, wrong = json.loads(STORED.read_text("utf-8")), []
     if PAGE.read_text("utf-8") != page(stored):
         wrong.append(f"{PAGE.name} does not show the figures of {STORED.name}.")
+    wrong += [f"{PAGE.name} has no figures of {name}." for name in STREAMS if name not in stored["streams"]]
     for name, found in stored["streams"].items():
+        wrong += [f"{method} on {name} was measured with other defaults than today's." for method in _changed(found)]
         if digest is not None and found["base_digest"] != digest:
             wrong.append(f"The figures of {name} were measured on other weights than those of the package.")
     return wrong
+
+
+def _changed(found: Mapping[str, Any]) -> list[str]:
+    """The methods whose defaults are no longer those that were measured."""
+    rows = [row for row in found["rows"] if row["method"] in base.names()]
+    return [row["method"] for row in rows if row["config"] != effective(row["method"], {}, found["seeds"])]
 
 
 def main() -> None:
@@ -261,6 +253,7 @@ def main() -> None:
 
         if wrong := stale(load("embedded", device="cpu", offline=True).digest):
             sys.exit("\n".join(wrong))
+        print(f"{PAGE.name} shows the figures of {STORED.name}, of these weights and today's defaults.")
         return
     names = options.stream or list(STREAMS)
     trial = options.limit or options.model != "embedded" or options.methods != "all" or not STREAMS.keys() >= set(names)

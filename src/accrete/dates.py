@@ -15,6 +15,16 @@ _FIRST = frozenset(
     can could name tell say give state list""".split()
 )
 _DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
+_SPOKEN = (
+    r"(?:(?P<iso>\d{4}-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)|"
+    rf"(?:(?:(?P<day>\d{{1,2}}) )?(?P<month>{'|'.join(MONTHS)}) )?(?P<year>[12]\d{{3}}))\b"
+)
+_AT = r"(?i:\b(?:of|in|on|at|by|to|for|is|now|with) )"
+_PUT_AT = (  # "[2020] The ...", "As of March 2020, who ...", "Who was ... in 2020?"
+    re.compile(rf"^\s*\[{_SPOKEN}\]"),
+    re.compile(rf"^[^,:?\d]*?{_AT}{_SPOKEN}[^,:?\d]*[,:]"),
+    re.compile(rf"{_AT}{_SPOKEN}[?.]?\s*$"),
+)
 
 
 def check_date(date: str) -> str:
@@ -40,15 +50,29 @@ def spoken(date: str | None) -> str:
     return " ".join(part for part in (day.lstrip("0"), MONTHS[int(month) - 1] if month else "", year) if part)
 
 
-def asked_as_of(question: str, date: str) -> str:
-    """The question as one about that date; one that names the year already is about it."""
-    if date[:4] in question:
+def asked_as_of(question: str, date: str | None) -> str:
+    """The question as one about that date, if any; one that names the year already is about it."""
+    if not date or date[:4] in question:
         return question
     first = question.split(maxsplit=1)[0] if question.strip() else ""
     inside = question[:1].lower() + question[1:] if first.lower() in _FIRST else question
     return f"As of {spoken(date)}, {inside}"
 
 
+def put_at(question: str) -> str | None:
+    """The ISO date that a question is put at, in what introduces it or at its end; None where it names none there.
+
+    A date elsewhere is a part of what is asked.
+    """
+    found = next(filter(None, (pattern.search(question) for pattern in _PUT_AT)), None)
+    if not found:
+        return None
+    if found["iso"]:
+        return found["iso"]
+    month = f"-{1 + MONTHS.index(found['month']):02}" if found["month"] else ""
+    return found["year"] + month + (f"-{int(found['day']):02}" if found["day"] else "")
+
+
 def undated(question: str, date: str | None) -> str:
     """What a question says besides its date: where the date decides what counts, its words are not to be looked for."""
-    return re.sub(rf"(?i)(\bas of )?\b{spoken(date)}\b,?", " ", question).strip() if date else question
+    return re.sub(rf"(?i)(\bas of )?\b({spoken(date)}|{date})\b,?", " ", question).strip() if date else question

@@ -197,7 +197,7 @@ class Learner:
 
         `as_of` is an ISO date: it is put into the question, and methods that look things up leave out what is of later ones.
         """
-        asked = asked_as_of(question, check_date(as_of)) if as_of else question
+        asked = asked_as_of(question, check_date(as_of) if as_of else None)
         return self.answer([Query(asked, context, as_of, domain)], max_new_tokens=max_new_tokens)[0]
 
     def answer(self, queries: Sequence[Query], *, max_new_tokens: int = ANSWER_TOKENS) -> list[Answer]:

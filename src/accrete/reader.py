@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
+from accrete.dates import asked_as_of
 from accrete.errors import UsageError, did_you_mean
 from accrete.lm import batch, decode
 from accrete.lm.forced import log_likelihoods
@@ -95,7 +96,8 @@ class Reader:
             return None
         longest = max(len(answer) for probe in probes for answer in probe.answers)
         queries = [
-            Query(probe.question, probe.context if with_context else "", probe.as_of, domain) for probe in probes
+            Query(asked_as_of(probe.question, probe.as_of), probe.context if with_context else "", domain=domain)
+            for probe in probes
         ]
         answers = decode.answer(
             self.lm,

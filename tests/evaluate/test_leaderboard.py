@@ -36,22 +36,29 @@ def found(stream="temporal", error=None):
         "bytes": 2_500_000.0, "peak_mb": 512.3,
     }  # fmt: skip
     rows = [
-        {"method": name, **figures, "intervals": {"learned": [0.4, 0.6], "op": [0, 1]}, "error": None}
+        {
+            "method": name,
+            **figures,
+            "intervals": {"learned": [0.4, 0.6], "op": [0, 1]},
+            "error": None,
+            "config": {},
+            "run": {"commit": "abc1234"},
+        }
         for name in ("ant", "bee", "peft_lora")
     ]
     if error:
         rows[1] = results.failed("bee", {}, error)
+        rows[1] |= {"intervals": None, "run": {"commit": "abc1234"}}
         del rows[1]["config"]
-        rows[1]["intervals"] = None
     return {
         "stream": {"name": stream, "score": "contains", "content": "c", "tasks": [{"probes": [{}] * 700}] * 2},
         "lessons": 2, "model": "/some/where/embedded", "base_digest": "d" * 64, "seeds": [0, 1],
-        "started": "2026-01-02T03:04:05Z", "machine": {"cores": 2}, "versions": {"accrete": "1"}, "rows": rows,
+        "measured": "2026-01-02T03:04:05Z", "machine": {"cores": 2}, "versions": {"accrete": "1"}, "rows": rows,
     }  # fmt: skip
 
 
 def entry(script, *arguments, **more):
-    return script.entry(found(*arguments, **more), ("--limit", "60"), "abc1234")
+    return script.entry(found(*arguments, **more), ("--limit", "60"))
 
 
 def test_a_row_shows_floor_ceiling_interval_command_and_commit(script):
@@ -86,9 +93,11 @@ def test_streams_are_written_one_by_one_and_checked(script):
     assert script.stale() == ["There is no LEADERBOARD.md.", "There is no leaderboard.json."]
     script.write({"world": entry(script, "world")})
     script.write({"temporal": entry(script)})
+    assert script.stale() == ["LEADERBOARD.md has no figures of tofu."]
+    script.write({"tofu": entry(script, "tofu")})
     text = script.PAGE.read_text()
     assert text.index("## temporal") < text.index("## world") and script.stale() == script.stale("d" * 64) == []
-    assert len(script.stale("e" * 64)) == 2
+    assert len(script.stale("e" * 64)) == 3
     script.PAGE.write_text(text.replace("0.25", "0.26"))
     assert script.stale() == ["LEADERBOARD.md does not show the figures of leaderboard.json."]
     script.PAGE.write_text(text)
@@ -98,7 +107,20 @@ def test_streams_are_written_one_by_one_and_checked(script):
     assert len(script.stale()) == 1
 
 
-def test_what_was_measured_is_kept_and_another_commit_does_not_go_on(script, tmp_path, monkeypatch):
+def test_figures_of_other_defaults_are_stale(script):
+    from accrete.evaluate.collect import effective
+
+    made = entry(script)
+    made["rows"][0] |= {"method": "retrieve", "config": effective("retrieve", {}, made["seeds"])}
+    for name in script.STREAMS:
+        script.write({name: made})
+    assert script.stale() == []
+    made["rows"][0]["config"]["count"] = 77
+    script.write({"world": made})
+    assert script.stale() == ["retrieve on world was measured with other defaults than today's."]
+
+
+def test_what_was_measured_is_not_measured_again(script, tmp_path, monkeypatch):
     calls, code = [], 1
 
     def run(command, **_):
@@ -110,19 +132,13 @@ def test_what_was_measured_is_kept_and_another_commit_does_not_go_on(script, tmp
         return subprocess.CompletedProcess(command, code)
 
     monkeypatch.setattr(script.subprocess, "run", run)
-    monkeypatch.setattr(script, "commit_now", lambda: "abc1234")
     code = 2
     with pytest.raises(SystemExit, match="This run failed"):
         script.measure("temporal", ("--limit", "1"), [], "all", tmp_path)
-    monkeypatch.setattr(script, "commit_now", lambda: "def5678")
-    with pytest.raises(SystemExit, match="begun at commit abc1234"):
-        script.measure("temporal", ("--limit", "1"), [], "all", tmp_path)
-    monkeypatch.setattr(script, "commit_now", lambda: "abc1234")
     code = 1  # a method failed: a row
     calls.clear()
     made = script.measure("temporal", ("--limit", "1"), [], "all", tmp_path)
     assert len(calls) == 3 and "--merge" in calls[2] and calls[0][calls[0].index("--limit") + 1] == "1"
-    monkeypatch.setattr(script, "commit_now", lambda: "def5678")
     assert script.measure("temporal", ("--limit", "1"), [], "all", tmp_path) == made and len(calls) == 3
     assert made["rows"][0]["commit"] == "abc1234"
 
@@ -139,5 +155,4 @@ def test_a_trial_is_not_written(script, monkeypatch, capsys):
 def test_the_streams_are_there_and_the_page_of_this_project_is_fresh():
     module = loaded()
     assert set(module.STREAMS) <= set(streams.names())
-    if module.PAGE.exists() or module.STORED.exists():
-        assert module.stale() == []
+    assert module.stale() == []

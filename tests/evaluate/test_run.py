@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from accrete import methods
-from accrete.evaluate import ask as asking
 from accrete.evaluate import compare as comparing
+from accrete.evaluate import drift as drifting
 from accrete.evaluate import record, results, streams
-from accrete.evaluate.ask import Drift, ask, score
+from accrete.evaluate.ask import ask, score
+from accrete.evaluate.drift import Drift, shipped
 from accrete.evaluate.run import Job, lines, run
-from accrete.lm.prompts import study_sequence
 from accrete.reader import Reader
 from accrete.types import Probe
 
@@ -75,47 +75,105 @@ def test_one_that_forgets_everything_has_all_forgetting(measured):
 def test_answers_of_another_document_score_no_better_than_none(measured):
     """It knows three answers by heart after each lesson, and none is true of what is asked."""
     row = measured(of="other", lessons=2)
-    assert row["learned"] == row["floor"] == 0.0
-    assert row["wrong_document"] < 0.5
+    assert row["learned"] == row["wrong_document"] == row["floor"] == 0.0
 
 
-def test_a_known_answer_is_likely_and_the_drift_sees_it(parrot, make_lm):
+# --- over time: what changes and what does not, as `temporal` has it ---------------------------------------------------
+
+
+@pytest.fixture
+def over_time(parrot, model_directory, tmp_path):
+    """The row of an oracle that says `says(probe, now)` after the lesson of period `now`; and the periods' probes."""
+
+    def measure(says):
+        options = streams.Options(lessons=3, facts=12)
+        tasks = streams.make("temporal", options).tasks
+        knows = [{p.question: says(p, now, tasks) for task in tasks for p in task.probes} for now in range(3)]
+        job = Job(
+            stream="temporal", options=options, method="oracle", config={"knows": knows}, model=str(model_directory)
+        )
+        return comparing.compare(comparing.Comparison((job,)), tmp_path, launch=in_this_process)["rows"][0], tasks
+
+    return measure
+
+
+def value_at(probe, tasks, period):
+    """What is true of the probe's subject and relation in a period."""
+    asked = probe.fact.subject, probe.fact.relation
+    return next(p.answers[0] for p in tasks[period].probes if (p.fact.subject, p.fact.relation) == asked)
+
+
+def test_who_knows_every_period_is_plastic_stable_and_versioned(over_time):
+    row, _ = over_time(lambda probe, now, tasks: probe.answers[0])
+    assert row["plasticity"] == row["stability"] == row["versioned"] == row["kept"] == 1.0
+
+
+def test_who_knows_only_what_holds_now_knows_no_version_of_before(over_time):
+    row, _ = over_time(lambda probe, now, tasks: value_at(probe, tasks, now))
+    assert (row["plasticity"], row["stability"], row["versioned"]) == (1.0, 1.0, 0.0)
+    assert row["kept"] < 1.0 and row["forgetting"] > 0.0
+
+
+def test_who_stays_with_the_first_period_is_not_plastic_and_forgets_nothing(over_time):
+    row, tasks = over_time(lambda probe, now, tasks: value_at(probe, tasks, 0))
+    unchanged = [[p for p in task.probes if p.kind == "unchanged"] for task in tasks[1:]]
+    still = [sum(p.answers[0] == value_at(p, tasks, 0) for p in probes) / len(probes) for probes in unchanged]
+    assert (row["plasticity"], row["forgetting"]) == (0.0, 0.0)
+    assert row["stability"] == pytest.approx(sum(still) / 2) and row["versioned"] > 0.0
+
+
+def test_who_knows_nothing_has_the_floor_everywhere(over_time):
+    row, _ = over_time(lambda probe, now, tasks: "nobody knows")
+    assert row["floor"] == 0.0
+    assert row["plasticity"] == row["stability"] == row["versioned"] == row["learned"] == row["floor"]
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_known_answer_is_likely(parrot, make_lm):
     lm = make_lm()
-    lm.sentinels = (("What is the word for amber 0-0?", ("cedar",), "scored"),)
-    drift = Drift(lm)
-    base = Reader(lm, None)
-    still = drift.measure(base)
-    assert (still["kl_to_base"], still["top1_agreement"], still["perplexity_of"]) == (0.0, 1.0, "sentinels")
-    targets = study_sequence(lm, "What is the word for amber 0-0?", "cedar").targets
-    assert still["positions"] == still["perplexity_positions"] == targets
     from accrete.methods.parrot import Parrot, ParrotConfig
 
     method = Parrot(lm, ParrotConfig())
     method.memory.answers = {"amber 0-0": "cedar"}
-    taught = drift.measure(Reader(lm, method))
-    assert taught["kl_to_base"] > 1 and taught["perplexity"] == pytest.approx(1.0, abs=1e-3)
     (row,), _ = ask(Reader(lm, method), [Probe("Which word stands for amber 0-0?", ("cedar",))])
     assert row["answer"] == "cedar" and row["contains"] == 1.0
     assert row["log_likelihood"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_perplexity_is_of_the_texts_and_says_over_how_many_positions(make_lm, monkeypatch):
+def test_a_question_without_an_answer_is_likely_to_be_given_up(make_lm):
+    """The likelihood of saying nothing at all would be that of an end, whatever is asked."""
+    reader = Reader(make_lm(), None)
+    (none,), _ = ask(reader, [Probe("Who?", ("",))])
+    (told,), _ = ask(reader, [Probe("Who?", ("not stated",))])
+    assert none["log_likelihood"] == told["log_likelihood"]
+
+
+def test_drift_is_none_of_the_base_and_some_of_another(make_lm):
+    lm, texts = make_lm(), ("The river rose in the night.", "Nobody saw it.")
+    tokens = sum(len(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) - 1 for text in texts)
+    drift = Drift(lm, texts)
+    still, moved = drift.measure(Reader(lm, None)), drift.measure(Reader(make_lm(seed=1), None))
+    assert (still["kl_to_base"], still["top1_agreement"]) == (0.0, 1.0)
+    assert still["positions"] == still["perplexity_positions"] == tokens
+    assert moved["kl_to_base"] > 0.01 and moved["top1_agreement"] < 1.0 and moved["perplexity"] > 1.0
+
+
+def test_drift_on_streams_without_text_is_measured_on_the_shipped_one(make_lm):
     lm = make_lm()
-    lm.sentinels = (("What is the word for amber 0-0?", ("cedar",), "scored"),)
-    texts = ("The river rose in the night.", "Nobody saw it.")
-    found, alone = Drift(lm, texts).measure(Reader(lm, None)), Drift(lm).measure(Reader(lm, None))
-    tokens = [len(lm.tokenizer(text, add_special_tokens=False)["input_ids"]) - 1 for text in texts]
-    assert (found["perplexity_of"], found["perplexity_positions"]) == ("texts", sum(tokens))
-    assert found["positions"] == sum(tokens) + alone["positions"]
-    lm.sentinels = ()
-    only = Drift(lm, texts).measure(Reader(lm, None))
-    assert only["perplexity"] == pytest.approx(found["perplexity"]) and only["positions"] == sum(tokens)
-    monkeypatch.setattr(asking, "DRIFT_ENTRIES", len(lm.tokenizer) * tokens[0])  # room for the first text alone
+    found = Drift(lm).measure(Reader(lm, None))
+    assert found["perplexity_of"] == drifting.SHIPPED and Drift(lm, ("One.",)).of == drifting.OWN
+    assert len(shipped()) == 12 and found["positions"] > 1_000
+
+
+def test_where_there_is_little_room_the_beginning_of_every_text_is_compared(make_lm, monkeypatch):
+    lm, texts = make_lm(), ("The river rose in the night.", "Nobody in the town saw it.")
+    whole = Drift(lm, texts).measure(Reader(lm, None))
+    monkeypatch.setattr(drifting, "ENTRIES", len(lm.tokenizer) * 2 * 3)
     little = Drift(lm, texts).measure(Reader(lm, None))
-    assert (little["positions"], little["perplexity_positions"]) == (tokens[0], sum(tokens))
-    assert little["perplexity"] == pytest.approx(only["perplexity"], rel=1e-4)
-    nothing = Drift(lm).measure(Reader(lm, None))
-    assert set(nothing.values()) == {None, 0} and nothing["perplexity"] is None
+    assert little["positions"] == 6 and little["perplexity_positions"] == whole["perplexity_positions"] > 6
+    assert little["perplexity"] == pytest.approx(whole["perplexity"])
 
 
 def test_scores_do_not_depend_on_batch_or_order(make_lm):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
-import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accrete.evaluate import results
+from accrete.evaluate.machine import machine, source, together, utc
 from accrete.evaluate.record import BASE, lines
 from accrete.files import write_text
 
@@ -21,9 +17,13 @@ if TYPE_CHECKING:
 
 
 def collect(
-    comparison: Comparison, out: Path, failures: Mapping[tuple[str, int], str], started: float
+    comparison: Comparison, out: Path, failures: Mapping[tuple[str, int], str], started: float = 0.0
 ) -> dict[str, Any]:
-    """Write and return the results of the jobs in `out`; `failures` say why jobs did not end, by method and seed."""
+    """Write and return the results of the jobs in `out`; `failures` say why jobs did not end, by method and seed.
+
+    `run` of a row says when its last line was measured, on what and by which commit, all of them where they were several;
+    `started` stands for a row without lines.
+    """
     seeds = comparison.seeds
     bases = {seed: lines(out / f"seed-{seed}" / f"{BASE}.jsonl")[0] for seed in seeds}
     stream, model = bases[seeds[0]]["stream"], bases[seeds[0]]["model"]
@@ -38,6 +38,10 @@ def collect(
             rows.append(results.failed(name, config, (errors or ["it was not finished"])[0]))
         else:
             rows.append(results.row(name, config, runs, stream["score"]))
+        of_lines = [line["run"] for run in runs for line in run[1:] if "run" in line]
+        here = {"measured": utc(started), "machine": machine(model["device"]), **source()}
+        last = max((run["measured"] for run in of_lines), default=here["measured"])
+        rows[-1]["run"] = {**together(of_lines or [here]), "measured": last, "command": comparison.command}
     first = comparison.jobs[0]
     found = {
         "schema": results.SCHEMA,
@@ -56,10 +60,8 @@ def collect(
         "full_matrix": first.full_matrix,
         "seeds": list(seeds),
         "command": comparison.command,
-        "commit": commit(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "machine": machine(model["device"]),
-        "versions": {name: metadata.version(name) for name in ("accrete", "torch", "transformers", "peft")},
+        **together([{key: row["run"][key] for key in ("commit", "machine", "versions")} for row in rows]),
+        "measured": max(row["run"]["measured"] for row in rows),
         "rows": rows,
     }
     write_text(out / "results.json", json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
@@ -79,30 +81,3 @@ def effective(method: str, given: Mapping[str, Any], seeds: Sequence[int] = (0,)
     if "seed" in config and "seed" not in given:
         config["seed"] = seeds[0] if len(seeds) == 1 else list(seeds)
     return config
-
-
-def commit() -> str | None:
-    """The commit of the code that runs, marked where files were changed since; None where it is no checkout."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return None
-
-    def git(*command: str) -> str:
-        return subprocess.run(["git", *command], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "src")
-        return git("rev-parse", "--short=7", "HEAD") + ("-dirty" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def machine(device: str) -> dict[str, Any]:
-    """Where it ran, in words that say what the seconds mean."""
-    return {
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "device": device,
-    }

@@ -11,18 +11,22 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Figure:
-    """sum(top) / sum(bottom) over passages; `n` is how many questions, pairs, lines or pieces that stands for."""
+    """sum(top) / sum(bottom) over passages; `n` is how many questions, pairs, lines or pieces that stands for.
+
+    `within` has the values whose mean each top is, where they are known: then these are drawn anew as well.
+    """
 
     top: tuple[float, ...]
     bottom: tuple[float, ...]
     n: int
+    within: tuple[tuple[float, ...], ...] = ()
 
     @property
     def value(self) -> float:
         return sum(self.top) / sum(self.bottom) if sum(self.bottom) else 0.0
 
     def interval(self) -> tuple[float, float]:
-        """The middle 95 % of the values for passages drawn anew, with repetition."""
+        """The middle 95 % of the values for passages drawn anew, with repetition, and what is within each."""
         return interval([self])
 
 
@@ -36,10 +40,27 @@ def interval(runs: Sequence[Figure]) -> tuple[float, float]:
     for number, run in enumerate(runs):
         places = chosen == number
         drawn = random.integers(len(run.top), size=(int(places.sum()), len(run.top)))
-        tops, bottoms = numpy.array(run.top)[drawn].sum(1), numpy.array(run.bottom)[drawn].sum(1)
-        values[places] = tops / numpy.maximum(bottoms, 1e-9)
+        tops = _within(run, drawn, random) if run.within else numpy.array(run.top)[drawn]
+        values[places] = tops.sum(1) / numpy.maximum(numpy.array(run.bottom)[drawn].sum(1), 1e-9)
     low, high = numpy.quantile(values.mean(1), (0.025, 0.975))
     return float(low), float(high)
+
+
+def _within(run: Figure, drawn: Any, random: Any) -> Any:
+    """The tops of the passages drawn [D, P], each the mean of its own values drawn anew: two stages, as the data came."""
+    import numpy
+
+    lengths_P = numpy.array([len(values) for values in run.within])
+    values_PK = numpy.zeros((len(run.within), lengths_P.max()))
+    for place, values in enumerate(run.within):
+        values_PK[place, : len(values)] = values
+    tops = numpy.zeros(drawn.shape)
+    for column in range(drawn.shape[1]):  # one at a time: all at once would be [D, P, K]
+        passages = drawn[:, column]
+        chosen_DK = (random.random((len(passages), lengths_P.max())) * lengths_P[passages, None]).astype(int)
+        counts = numpy.arange(lengths_P.max()) < lengths_P[passages, None]
+        tops[:, column] = (values_PK[passages[:, None], chosen_DK] * counts).sum(1) / lengths_P[passages]
+    return tops
 
 
 Figures = dict[str, Figure]

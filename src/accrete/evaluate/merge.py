@@ -14,9 +14,10 @@ from typing import Any
 
 from accrete.errors import DocumentError, UsageError
 from accrete.evaluate import results
+from accrete.evaluate.machine import together
 
 Results = Mapping[str, Any]
-RUN = ("started", "command", "machine", "versions", "commit")  # of a run, kept in each of its rows
+RUN = ("measured", "command", "machine", "versions", "commit")  # of a run, kept in each of its rows
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -58,9 +59,8 @@ def merge(runs: Mapping[str, Results], command: str = "") -> dict[str, Any]:
         **first,
         "digest": _digest(first, sorted(chosen)),
         "command": command,
-        "started": min((str(run["started"]) for run in everything if run.get("started")), default=None),
-        "machine": _together([run.get("machine") or {} for run in everything]),
-        "versions": _together([run.get("versions") or {} for run in everything]),
+        "measured": min((str(run["measured"]) for run in everything if run.get("measured")), default=None),
+        **together([{key: run.get(key) for key in ("machine", "versions", "commit")} for run in everything]),
         "rows": list(chosen.values()),
     }
 
@@ -122,19 +122,9 @@ def _rows(runs: Iterable[Results]) -> Iterator[dict[str, Any]]:
 
 
 def _rank(row: Results) -> tuple[bool, str]:
-    return row["error"] is None, str(row["run"].get("started", ""))
+    return row["error"] is None, str(row["run"].get("measured", ""))
 
 
 def _digest(run: Results, methods: Sequence[tuple[str, str]]) -> str:
     """What was measured, in a word: the same rows of the same comparison have the same, wherever they come from."""
     return hashlib.sha256(json.dumps([_same(run), methods], sort_keys=True).encode()).hexdigest()
-
-
-def _together(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all machines say alike; what they do not, side by side."""
-    found = {}
-    for key in dict.fromkeys(key for one in told for key in one):
-        values = [one[key] for one in told if key in one]
-        alike = all(value == values[0] for value in values)
-        found[key] = values[0] if alike else " / ".join(dict.fromkeys(map(str, values)))
-    return found

@@ -20,6 +20,8 @@ from accrete.evaluate.figures import Figure, interval
 
 Row = Mapping[str, Any]
 Matrix = Sequence[Sequence[float | None]]
+Place = tuple[int, int]  # step, task
+Cells = Mapping[Place, Mapping[int, float]]  # the score of every probe
 Parts = dict[str, Figure]
 
 FIGURES = (
@@ -39,12 +41,21 @@ RIGHT = 0.5  # an answer with this score or more counts as right where it has to
 
 def matrix(rows: Iterable[Row], score: str = "contains", tasks: int | None = None) -> list[list[float | None]]:
     """R, N + 1 rows of N columns: the mean score of every task's probes after every step that was measured."""
-    cells: dict[tuple[int, int], list[float]] = {}
-    for row in rows:
-        if _measured(row, score):
-            cells.setdefault((row["step"], row["task"]), []).append(row[score])
+    return _filled(entries(rows, score), tasks)
+
+
+def entries(rows: Iterable[Row], score: str) -> dict[Place, dict[int, float]]:
+    """By step and task the score of each probe, in the order of the probes, whatever order they were asked in."""
+    found: dict[Place, dict[int, float]] = {}
+    for row in sorted((row for row in rows if _measured(row, score)), key=lambda row: row["probe"]):
+        found.setdefault((row["step"], row["task"]), {})[row["probe"]] = row[score]
+    return found
+
+
+def _filled(cells: Cells, tasks: int | None) -> list[list[float | None]]:
     width = tasks if tasks is not None else 1 + max((task for _, task in cells), default=-1)
-    return [[_mean(cells.get((step, task), ())) for task in range(width)] for step in range(width + 1)]
+    means = {place: _mean(list(scores.values())) for place, scores in cells.items()}
+    return [[means.get((step, task)) for task in range(width)] for step in range(width + 1)]
 
 
 def average(rows: Iterable[Row], score: str = "contains") -> Figure | None:
@@ -60,22 +71,39 @@ def of_matrix(R: Matrix) -> dict[str, float | None]:
     return values(matrix_parts(R))
 
 
-def matrix_parts(R: Matrix) -> Parts:
-    """The same by task, so that tasks can be drawn anew. Figures without meaning are left out."""
+def matrix_parts(R: Matrix, cells: Cells | None = None) -> Parts:
+    """The same by task, so that tasks can be drawn anew, and the answers of `cells` in them; nothing without meaning."""
     tasks, last = range(len(R) - 1), len(R) - 1
     learned, before_last, after_first = [R[j + 1][j] for j in tasks], tasks[:-1], tasks[1:]
-    found = {
-        "learned": _mean_figure(learned),
-        "kept": _mean_figure(R[last]) if tasks else None,
-        "op": _mean_figure(R[last]) if tasks else None,
-        "floor": _mean_figure(R[0]) if tasks else None,
-        "wrong_document": _mean_figure(R[j][j] for j in after_first),
-        "bwt": _mean_figure(_difference(R[last][j], learned[j]) for j in before_last),
-        "fwt": _mean_figure(_difference(R[j][j], R[0][j]) for j in after_first),
-        "forgetting": _mean_figure(_difference(_best(R, j), R[last][j]) for j in before_last),
-        "forgetting_ratio": _ratio([(learned[j], R[last][j]) for j in before_last]),
+    # Every figure is a mean over tasks j of an entry (i, j), or of how much it is above another (k, j).
+    places: dict[str, list[tuple[Place, Place | None]]] = {
+        "learned": [((j + 1, j), None) for j in tasks],
+        "kept": [((last, j), None) for j in tasks],
+        "op": [((last, j), None) for j in tasks],
+        "floor": [((0, j), None) for j in tasks],
+        "wrong_document": [((j, j), None) for j in after_first],
+        "bwt": [((last, j), (j + 1, j)) for j in before_last],
+        "fwt": [((j, j), (0, j)) for j in after_first],
+        "forgetting": [((_best(R, j), j), (last, j)) for j in before_last],
     }
+    found = {name: _mean_of_entries(R, wanted, cells or {}) for name, wanted in places.items()}
+    found["forgetting_ratio"] = _ratio([(learned[j], R[last][j]) for j in before_last])
     return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _mean_of_entries(R: Matrix, wanted: Iterable[tuple[Place, Place | None]], cells: Cells) -> Figure | None:
+    """The mean over entries, or over how much each is above another one; those that were not measured are left out."""
+    tops, within = [], []
+    for here, there in wanted:
+        now, before = R[here[0]][here[1]], 0.0 if there is None else R[there[0]][there[1]]
+        if now is None or before is None:
+            continue
+        tops.append(now - before)
+        known, less = cells.get(here, {}), cells.get(there, {}) if there else {}
+        within.append(tuple(score - less.get(probe, 0.0) for probe, score in known.items()))
+    if not tops:
+        return None
+    return Figure(tuple(tops), (1.0,) * len(tops), len(tops), tuple(within) if all(within) else ())
 
 
 def forgetting_ratio(before: float | None, after: float | None) -> float | None:
@@ -83,9 +111,9 @@ def forgetting_ratio(before: float | None, after: float | None) -> float | None:
     return None if before is None or before < NOTHING or after is None else (before - after) / before
 
 
-def _best(R: Matrix, task: int) -> float | None:
-    """The best that was measured on the task before the last lesson, the base included."""
-    return max((score for row in R[:-1] if (score := row[task]) is not None), default=None)
+def _best(R: Matrix, task: int) -> int:
+    """The step before the last lesson at which the task was answered best, the base included; the first of several."""
+    return max(range(len(R) - 1), key=lambda step: -1.0 if (score := R[step][task]) is None else score)
 
 
 def _ratio(pairs: Sequence[tuple[float | None, float | None]]) -> Figure | None:
@@ -107,12 +135,13 @@ def parts(
     The wrong document is what was learned before a task, where that says nothing of what is asked; or what was learned
     before the answers in `control`.
     """
-    R = matrix(rows, score, tasks)
+    cells = entries(rows, score)
+    R = _filled(cells, tasks)
     right_after = [row for row in rows if row["step"] == row["task"] + 1]
     periods = [row for row in right_after if row.get("kind") in (CHANGED, UNCHANGED)]
     just_before = (row for row in rows if row["step"] == row["task"] > 0 and not row.get("related"))
     found: dict[str, Figure | None] = {
-        **matrix_parts(R),
+        **matrix_parts(R, cells),
         "wrong_document": _mean_of_tasks(just_before, score) if control is None else _each(control, score),
         "plasticity": _from_second([row for row in periods if row["kind"] == CHANGED], score),
         "stability": _from_second([row for row in periods if row["kind"] == UNCHANGED], score),
@@ -133,14 +162,17 @@ def _from_second(right_after: Iterable[Row], score: str) -> Figure | None:
 
 def _mean_of_tasks(rows: Iterable[Row], score: str) -> Figure | None:
     """The mean of the tasks' means."""
-    return _mean_figure(map(_mean, _by_task(rows, score).values()))
+    groups = _by_task(rows, score).values()
+    tops = tuple(math.fsum(group) / len(group) for group in groups)
+    return Figure(tops, (1.0,) * len(tops), len(tops), tuple(map(tuple, groups))) if tops else None
 
 
 def _over_probes(rows: Iterable[Row], score: str) -> Figure | None:
     """The mean over all probes, every probe weighing the same, drawn by task."""
     groups = list(_by_task(rows, score).values())
     tops, bottoms = tuple(map(math.fsum, groups)), tuple(float(len(group)) for group in groups)
-    return Figure(tops, bottoms, int(sum(bottoms))) if groups else None
+    within = tuple(tuple(score * len(group) for score in group) for group in groups)
+    return Figure(tops, bottoms, int(sum(bottoms)), within) if groups else None
 
 
 def _each(rows: Iterable[Row], score: str) -> Figure | None:
@@ -151,28 +183,28 @@ def _each(rows: Iterable[Row], score: str) -> Figure | None:
 
 def _by_task(rows: Iterable[Row], score: str) -> dict[int, list[float]]:
     groups: dict[int, list[float]] = {}
-    for row in rows:
-        if _measured(row, score):
-            groups.setdefault(row["task"], []).append(row[score])
+    for row in sorted((row for row in rows if _measured(row, score)), key=lambda row: row["probe"]):
+        groups.setdefault(row["task"], []).append(row[score])
     return dict(sorted(groups.items()))
 
 
 # --- values, intervals, seeds -----------------------------------------------------------------------------------------
 
 
-def values(found: Mapping[str, Figure]) -> dict[str, float | None]:
-    """{figure: value}, all of FIGURES, None for those that the run gives no meaning to."""
-    return {name: found[name].value if name in found else None for name in FIGURES}
+def values(found: Mapping[str, Figure], names: Iterable[str] = FIGURES) -> dict[str, float | None]:
+    """{figure: value} of these, None for those that the run gives no meaning to."""
+    return {name: found[name].value if name in found else None for name in names}
 
 
 def intervals(*runs: Mapping[str, Figure]) -> dict[str, list[float]]:
-    """{figure: [low, high]}: the middle 95 % for tasks (one task: probes) drawn anew, within every seed and over the seeds.
+    """{figure: [low, high]}: the middle 95 % for seeds, tasks and the answers of each task drawn anew, one after the other.
 
-    A task of one seed is another than that of another seed. Left out where there is one thing to draw from, and for a ratio
-    that some draw would divide by nothing.
+    What differs among answers is in the tasks' means already, so this is rather too wide than too narrow. A task of one seed
+    is another than that of another seed. Left out where there is one thing to draw from, and for a ratio that some draw would
+    divide by nothing.
     """
     found = {}
-    for name in FIGURES:
+    for name in dict.fromkeys(name for run in runs for name in run):
         drawn = [run[name] for run in runs if name in run]
         if (
             sum(len(figure.top) for figure in drawn) > 1
@@ -203,7 +235,3 @@ def _mean(numbers: Sequence[float]) -> float | None:
 def _mean_figure(numbers: Iterable[float | None]) -> Figure | None:
     filled = tuple(number for number in numbers if number is not None)
     return Figure(filled, (1.0,) * len(filled), len(filled)) if filled else None
-
-
-def _difference(now: float | None, before: float | None) -> float | None:
-    return None if now is None or before is None else now - before

@@ -8,8 +8,9 @@ from typing import Any
 
 from accrete.evaluate import metrics
 from accrete.evaluate.control import BEFORE
+from accrete.evaluate.figures import Figure
 
-SCHEMA = 2
+SCHEMA = 3
 WORST = 12  # examples of a method
 Line = Mapping[str, Any]
 Run = Sequence[Line]
@@ -19,9 +20,9 @@ Run = Sequence[Line]
 def row(method: str, config: Mapping[str, Any], runs: Sequence[Run], score: str) -> dict[str, Any]:
     """The figures of one method: means over its seeds, intervals over tasks; lessons, matrix and examples of the first."""
     tasks = len(runs[0]) - 1
-    parts = [metrics.parts(_rows(run), score, len(run) - 1, _control(run)) for run in runs]
+    parts = [metrics.parts(_rows(run), score, len(run) - 1, _control(run)) | _beside(run, score) for run in runs]
     means, spreads = metrics.over_seeds(
-        [metrics.values(p) | _other(run, score) for p, run in zip(parts, runs, strict=True)]
+        [metrics.values(p, (*metrics.FIGURES, *BESIDE)) | _other(run) for p, run in zip(parts, runs, strict=True)]
     )
     first = runs[0]
     return {
@@ -41,7 +42,7 @@ def row(method: str, config: Mapping[str, Any], runs: Sequence[Run], score: str)
             name: [_mean(line["kept"][name]) if "kept" in line else None for line in first] for name in _sets(first)
         },
         "kept_questions": {name: len(grades) for name, grades in first[0].get("kept", {}).items()},
-        "sentinels_by_step": [_sentinels(first[0], line) for line in first],
+        "sentinels_by_step": [share.value if (share := _sentinels(first[0], line)) else None for line in first],
         "lessons": [dict(line["lesson"]) for line in first[1:]],
         "worst": _worst(first, score),
         "error": None,
@@ -91,17 +92,20 @@ def _by_kind(runs: Sequence[Run], score: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _other(run: Run, score: str) -> dict[str, float | None]:
-    """What the matrix does not say: ceiling, what was kept, drift, cost."""
+def _beside(run: Run, score: str) -> metrics.Parts:
+    """The figures of BESIDE."""
+    found = metrics.average(run[0]["ceiling"], score), _sentinels(run[0], run[-1])
+    return {name: figure for name, figure in zip(BESIDE, found, strict=True) if figure is not None}
+
+
+def _other(run: Run) -> dict[str, float | None]:
+    """What no answers say: drift and cost."""
     base, end, lessons = run[0], run[-1], [line["lesson"] for line in run[1:]]
-    ceiling = metrics.average(base["ceiling"], score)
     seconds = math.fsum(lesson["seconds"] for lesson in lessons)
     tokens = sum(lesson.get("tokens", 0) for lesson in lessons)
     drift: Mapping[str, Any] = end.get("drift", {})
     return {
-        "ceiling": ceiling.value if ceiling else None,
         "ceiling_left_out": base.get("ceiling_left_out", 0),
-        "sentinels": _sentinels(base, end),
         "kl_to_base": drift.get("kl_to_base"),
         "top1_agreement": drift.get("top1_agreement"),
         "positions": drift.get("positions"),
@@ -119,9 +123,10 @@ def _other(run: Run, score: str) -> dict[str, float | None]:
     }
 
 
+BESIDE = ("ceiling", "sentinels")  # figures that can be drawn anew, and are not of the matrix
 COUNTS = ("tokens", "trainable", "positions", "perplexity_positions", "ceiling_left_out")  # the mean over seeds, whole
 FIGURES = (
-    *metrics.FIGURES, "ceiling", "sentinels", "kl_to_base", "top1_agreement", "perplexity_before", "perplexity_after",
+    *metrics.FIGURES, *BESIDE, "kl_to_base", "top1_agreement", "perplexity_before", "perplexity_after",
     "log_likelihood", "learn_seconds", "answer_seconds", "tokens_per_second", "bytes", "peak_mb", "refused", *COUNTS,
 )  # fmt: skip
 # What `accrete compare --json` shows of a row.
@@ -149,12 +154,13 @@ def _sets(run: Run) -> list[str]:
     return list(run[0].get("kept", {}))
 
 
-def _sentinels(base: Line, line: Line) -> float | None:
+def _sentinels(base: Line, line: Line) -> Figure | None:
     """The share of what the base knew that is still answered."""
     before, after = base.get("kept", {}).get("sentinels"), line.get("kept", {}).get("sentinels")
     if not before or not after or not sum(before):
         return None
-    return sum(min(was, now) for was, now in zip(before, after, strict=True)) / sum(before)
+    known = [(was, min(was, now)) for was, now in zip(before, after, strict=True) if was]
+    return Figure(tuple(now for _, now in known), tuple(was for was, _ in known), len(known))
 
 
 def _worst(run: Run, score: str) -> list[dict[str, Any]]:

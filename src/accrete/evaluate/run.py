@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import sys
 import time
@@ -27,8 +26,10 @@ from pydantic import Field
 from accrete.config import Config, build
 from accrete.errors import AccreteError, LessonError
 from accrete.evaluate import record, streams
-from accrete.evaluate.ask import Drift, ask, budget, sentinels
+from accrete.evaluate.ask import ask, budget, sentinels
 from accrete.evaluate.control import Control, control, related, superseded
+from accrete.evaluate.drift import Drift
+from accrete.evaluate.machine import forget_peak, machine, peak_mb, source, utc
 from accrete.evaluate.record import lines
 from accrete.evaluate.streams import Stream, Task
 from accrete.files import alone
@@ -40,7 +41,7 @@ from accrete.store.journal import Journal
 from accrete.store.sentinels import provide_sentinels, read_sentinels
 from accrete.types import Probe
 
-PROTOCOL = 2  # of what a run asks and writes: what was measured by another is not gone on with
+PROTOCOL = 3  # of what a run asks and writes: what was measured by another is not gone on with
 Announce = Callable[[str, int, int], None]
 """(what is being done, step, steps in all)."""
 
@@ -82,7 +83,7 @@ def run(job: Job, path: Path, announce: Announce = lambda what, step, steps: Non
             announce("asking the base model", done, steps)
             if job.method is None:
                 provide_sentinels(lm, path.parent.parent, lambda _: announce("making sentinels", 0, steps))
-                record.append(path, base(lm, stream, control(stream, job.options)))
+                record.append(path, signed(base(lm, stream, control(stream, job.options)), lm))
             else:
                 _lessons(job, path, stream, lm, announce)
         announce("done", steps, steps)
@@ -114,8 +115,13 @@ def _lessons(job: Job, path: Path, stream: Stream, lm: LM, announce: Announce) -
             announce(f"the control, {controlled.of}", 0, steps)
             line = learn_a_stranger(learner, controlled)
         announce(f"task {number}, {stream.tasks[number - 1].name}", number - 1, steps)
-        record.append(path, line | step(learner, stream, number, drift, job.full_matrix))
+        record.append(path, signed(line | step(learner, stream, number, drift, job.full_matrix), lm))
     shutil.rmtree(home, ignore_errors=True)
+
+
+def signed(line: Mapping[str, Any], lm: LM) -> dict[str, Any]:
+    """The line with what measured it, and when it was done: the next may be of another day, code and machine."""
+    return {**line, "run": {"measured": utc(time.time()), "machine": machine(str(lm.device)), **source()}}
 
 
 def _resumed(job: Job, path: Path, stream: Stream, lm: LM, announce: Announce) -> list[dict[str, Any]]:
@@ -188,6 +194,7 @@ def learn_a_stranger(learner: Learner, controlled: Control) -> dict[str, Any]:
 
 def teach(learner: Learner, task: Task) -> dict[str, Any]:
     """One lesson, and what it cost. A lesson that is refused is taken back, and counts as one that taught nothing."""
+    forget_peak()
     started = time.monotonic()
     try:
         commit = learner.learn(task.document, dates=task.dates)
@@ -256,15 +263,6 @@ def _kept(reader: Reader, stream: Stream, drift: Drift) -> dict[str, Any]:
         rows, _ = ask(reader, probes, [bool(probe.context) for probe in probes])
         kept[name] = [round(row["grade"], 4) for row in rows]
     return {"kept": kept, "drift": drift.measure(reader)}
-
-
-def peak_mb() -> float:
-    """The most memory this process has had, in MB: of the accelerator where there is one."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return round(torch.cuda.max_memory_allocated() / 1e6, 1)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from accrete.config import Config
 from accrete.data.study import text_sequences
-from accrete.dates import undated
+from accrete.dates import put_at, undated
 from accrete.lm import batch
 from accrete.lm.decode import NOTHING, Conditioning
 from accrete.lm.model import LM
@@ -106,15 +106,24 @@ class RetrieveLogits(Method):
         return Report(1, len(new.values_N), details={"keys": len(new.values_N)})
 
     def condition(self, queries: Sequence[Query]) -> list[Conditioning]:
-        """The neighbourhood of each question, found by its words; the states within it are looked at step by step."""
+        """The neighbourhood of each question, found by its words; the states within it are looked at step by step.
+
+        `as_of` leaves out what is of later documents. A date that the question itself is put at decides which statement is
+        preferred, where the documents have dates.
+        """
         made = [NOTHING] * len(queries)
         if not len(self.store):
             return made
-        asked = [question_text(undated(query.question, query.as_of), query.context) for query in queries]
+        dates = [query.as_of or (put_at(query.question) if self.store.dated else None) for query in queries]
+        asked = [
+            question_text(undated(query.question, date), query.context)
+            for query, date in zip(queries, dates, strict=True)
+        ]
         cues = self.space.cues(self._cues(asked))
         for as_of in {query.as_of for query in queries}:
             rows = [row for row, query in enumerate(queries) if query.as_of == as_of]
-            found = self.store.around(cues[rows], self.config.items, as_of, self.config.recency)
+            then = [dates[row] for row in rows]
+            found = self.store.around(cues[rows], self.config.items, as_of, self.config.recency, then)
             for row, near in zip(rows, found, strict=False):
                 made[row] = Conditioning(
                     process=self._process, layer=self.space.layer, beside=Asked(near, self.config.gate)

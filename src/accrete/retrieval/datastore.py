@@ -65,11 +65,16 @@ class Held:
         within_M = torch.arange(int(lengths_C.sum()))
         return within_M + (self.starts_I[items_C] - ends_C + lengths_C).repeat_interleave(lengths_C)
 
-    def ages(self, items_C: Tensor) -> Tensor:
-        """[C] of each item the number of later dates among these; 0 for what has none."""
+    def ages(self, items_C: Tensor, at: str | None = None) -> Tensor:
+        """[C] of each item the number of dates among these that are nearer to `at`; 0 for what has none.
+
+        The last date that had begun `at` then is nearest, then those before it, then those after it; without `at` the last.
+        """
         dates = [self._dates_P[owner] for owner in torch.searchsorted(self._items_P, items_C, right=True).tolist()]
         latest_first = sorted({date for date in dates if date}, reverse=True)
-        return torch.tensor([latest_first.index(date) if date else 0 for date in dates], dtype=torch.float32)
+        then = [date for date in latest_first if begun([date], at)]
+        order = then + [date for date in reversed(latest_first) if date not in then]
+        return torch.tensor([order.index(date) if date else 0 for date in dates], dtype=torch.float32)
 
     def at(self, places_M: Tensor, *names: str) -> list[Tensor]:
         """What the keys at these places have: one look-up a document and name, where its tensors lie."""
@@ -141,12 +146,18 @@ class Datastore:
             self._hold({name: kept for name, kept in self._documents.items() if name != document})
 
     def around(
-        self, cues_QD: Tensor, count: int, as_of: str | None = None, recency: float = 0.0
+        self,
+        cues_QD: Tensor,
+        count: int,
+        as_of: str | None = None,
+        recency: float = 0.0,
+        put_at: Sequence[str | None] = (),
     ) -> list[Neighbourhood]:
         """For every question the keys of the `count` items whose cues are nearest, of documents there `as_of` an ISO date.
 
-        What was said last stands: a cue is taken for less near by `recency` for every later date among those items. No
-        neighbourhoods at all when nothing is kept, or nothing that was there then.
+        What was said last stands, or what was said last when a question is `put_at` a date of its own: a cue is taken for
+        less near by `recency` for every date among those items that stands before its own. No neighbourhoods at all when
+        nothing is kept, or nothing that was there then.
         """
         if not self._documents:
             return []
@@ -157,12 +168,18 @@ class Datastore:
             return []
         lengths_QC = held.lengths_I[items_QC].to(self.device)
         if recency and held.dates:
-            ages_QC = torch.stack([held.ages(items_C) for items_C in items_QC.cpu()])
+            then = put_at or [None] * len(items_QC)
+            ages_QC = torch.stack([held.ages(items_C, at) for items_C, at in zip(items_QC.cpu(), then, strict=True)])
             cosines_QC = cosines_QC - recency * ages_QC.to(self.device)
         return [
             Neighbourhood(held, held.places(items_C), cosines_C.repeat_interleave(lengths_C))
             for items_C, cosines_C, lengths_C in zip(items_QC, cosines_QC, lengths_QC, strict=True)
         ]
+
+    @property
+    def dated(self) -> bool:
+        """Whether any document has a date."""
+        return bool(self._documents) and bool(self._all().dates)
 
     def derive_in(self, folder: Path) -> None:
         """Where a file may lie that finds the nearest of very many items sooner (nearest.py); in memory without it."""

@@ -34,6 +34,35 @@ class Memory:
         self.answers = dict(state)
 
 
+class Counted:
+    """How many lessons there were, as state that is undone with them."""
+
+    def __init__(self):
+        self.lessons = 0
+
+    def state_dict(self):
+        return {"lessons": self.lessons}
+
+    def load_state_dict(self, state):
+        self.lessons = state["lessons"]
+
+
+def said_word_for_word(lm, question, answer):
+    """A hand on the logits that writes this answer, once."""
+    whole = study_sequence(lm, question, answer)
+    ids = whole.ids[whole.target_from :]
+    said: Counter[int] = Counter()
+
+    def process(hidden_BD, logits_BV, beside):
+        forced = torch.full_like(logits_BV, -30.0)
+        for place in range(len(beside)):
+            forced[place, ids[min(said["tokens"], len(ids) - 1)]] = 30.0
+            said["tokens"] += 1
+        return forced
+
+    return Conditioning(process=process)
+
+
 class Parrot(Method):
     """Repeats answers word for word."""
 
@@ -65,15 +94,4 @@ class Parrot(Method):
         answer = self.memory.answers.get(named[0]) if named else None
         if answer is None:
             return Conditioning()
-        whole = study_sequence(self.lm, question, answer)
-        ids = whole.ids[whole.target_from :]
-        said: Counter[int] = Counter()
-
-        def process(hidden_BD, logits_BV, beside):
-            forced = torch.full_like(logits_BV, -30.0)
-            for place in range(len(beside)):
-                forced[place, ids[min(said["tokens"], len(ids) - 1)]] = 30.0
-                said["tokens"] += 1
-            return forced
-
-        return Conditioning(process=process)
+        return said_word_for_word(self.lm, question, answer)
