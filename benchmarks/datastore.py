@@ -38,7 +38,7 @@ from accrete.retrieval.datastore import Datastore, Entries, SideBySide
 from accrete.store.home import writing
 from accrete.store.journal import Commit, Journal, now
 
-WIDTH, ITEMS, KEYS = 256, 400, 9  # of a document: items, and keys of each on average
+WIDTH, ITEMS, KEYS, WORDS = 256, 400, 9, 10  # of a document: items, and of each keys on average and words
 COMMIT = 2_000_000  # positions
 NEAR, COSINE = 64, 0.6
 ALONE, BATCHES = 48, 5  # questions asked one by one, and batches of 64
@@ -54,7 +54,9 @@ def document(number: int, items: int) -> Entries:
     lengths = torch.randint(KEYS - 2, KEYS + 3, (items,), generator=draw)
     keys = int(lengths.sum())
     tokens, reach = torch.randint(8192, (keys,), generator=draw), torch.rand(keys, generator=draw)
-    return Entries(unit(items, draw), lengths, unit(keys, draw), tokens, reach)
+    counts = torch.full((items,), WORDS)
+    marks = torch.randint(-(2**31), 2**31, (WORDS * items,), generator=draw)
+    return Entries(unit(items, draw), lengths, unit(keys, draw), tokens, reach, marks, counts)
 
 
 def resident() -> dict[str, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from accrete.dates import asked_as_of, begun, check_date, undated
+from accrete.dates import asked_as_of, begun, check_date, nearest_first, put_at, undated
 from accrete.errors import UsageError
 
 
@@ -48,3 +48,42 @@ def test_a_question_without_its_date():
         assert undated(asked_as_of("Who runs it?", date), date) == "who runs it?"
     assert undated("Who ran it in 2020?", "2020") == "Who ran it in  ?"
     assert undated("Who ran 20201 of them?", "2020") == "Who ran 20201 of them?" and undated("Who?", None) == "Who?"
+
+
+@pytest.mark.parametrize(
+    ("question", "date"),
+    [
+        ("As of March 2020, who is it?", "2020-03"),
+        ("As of 3 March 2020, who is it?", "2020-03-03"),
+        ("As of 2020-03-04, who is it?", "2020-03-04"),
+        ("[2018] The price of bread is", "2018"),
+        ("Think back to 2020: who was it?", "2020"),
+        ("In 2018, who did it?", "2018"),
+        ("How many lived there in 2018?", "2018"),
+        ("Who stood at the levers as of 2018?", "2018"),
+        ("Who won the 1998 cup?", None),  # a part of what is asked
+        ("In which year, 1999 or 2001, was it?", None),
+        ("The 2018 treaty, who signed it?", None),
+        ("Of the 1200 men in the army, how many fell?", None),
+        ("Model 2000, is it good?", None),
+        ("As of 2020-13, who is it?", None),
+        ("Since which year has it been there?", None),
+        ("", None),
+    ],
+)
+def test_a_question_is_put_at_a_date_where_it_begins_or_ends_with_one(question, date):
+    assert put_at(question) == date
+
+
+def test_an_iso_date_goes_as_a_spoken_one_does():
+    assert undated("As of 2020-03-04, who is it?", "2020-03-04") == undated(
+        "As of 4 March 2020, who is it?", "2020-03-04"
+    )
+
+
+def test_the_nearest_date_is_the_last_that_had_begun():
+    dates = ["2020", "2018", "2022", "2018"]
+    assert nearest_first(dates, None) == ["2022", "2020", "2018"]
+    assert nearest_first(dates, "2021-06") == ["2020", "2018", "2022"]
+    assert nearest_first(dates, "2010") == ["2018", "2020", "2022"]
+    assert nearest_first([], "2010") == []

@@ -43,6 +43,16 @@ def begun(dates: Iterable[str], as_of: str | None) -> bool:
     return not as_of or first[: len(as_of)] <= as_of
 
 
+def nearest_first(dates: Iterable[str], at: str | None) -> list[str]:
+    """The different dates by how near they are to `at`: the last that had begun then, those before it, those after it.
+
+    Without `at`, the last first.
+    """
+    latest_first = sorted(set(dates), reverse=True)
+    then = [date for date in latest_first if begun([date], at)]
+    return then + [date for date in reversed(latest_first) if date not in then]
+
+
 def spoken(date: str | None) -> str:
     """An ISO date as it stands in a sentence: "2021", "March 2021", "3 March 2021"; nothing for None."""
     year, _, rest = (date or "").partition("-")

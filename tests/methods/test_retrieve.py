@@ -119,6 +119,23 @@ def test_as_of():
     assert len(read(method, asked, as_of="2023-01-01")) == len(read(method, asked)) == 2
 
 
+@pytest.mark.parametrize("names", [("Bob Kray", "Ann Lee"), ("Sue Park", "Tom Hale"), ("Una Fry", "Ivo Berg")])
+def test_of_versions_the_last_is_read_first_or_that_of_the_date_in_the_question(names):
+    """Their words are as good as each other; without dates, chance (a digest) would decide."""
+    method, said = taught(), {}
+    for year, name in zip(("2022", "2018"), names, strict=True):
+        said[year] = f"The mayor of Zorvania is {name}. The town of Zorvania has a market."
+        method.learn(Lesson(Document(year, said[year]), dates=(year,)), lambda step, loss: None)
+    other = Document("fair", "The fair of Zorvania, said the mayor, was moved from the old square to the new one.")
+    method.learn(Lesson(other, dates=("2023",)), lambda step, loss: None)
+    new, old = said["2022"], said["2018"]
+    assert read(method, "Who is the mayor of Zorvania?")[0] == new  # and no later text that says something else
+    assert read(method, "Who was the mayor of Zorvania in 2018?")[0] == old
+    assert read(method, "As of 2019, who is the mayor of Zorvania?")[0] == old
+    assert read(method, "Who was the mayor of Zorvania in 2022?")[0] == new
+    assert read(method, "Who is the mayor of Zorvania?", as_of="2020") == [old]
+
+
 def test_the_instruction_comes_first_and_only_with_passages():
     method = taught(SHIPS, instructed=True)
     (beside,) = method.condition([Query(PYNY)])

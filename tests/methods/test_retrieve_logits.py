@@ -168,11 +168,61 @@ def test_a_lesson_costs_its_own_bytes_and_the_loss_is_read_through_it(home):
 
 def test_what_was_heard_once_is_heard_on():
     """Sure of what its neighbours made it say, the model would break the answer off."""
-    asked = Asked(near=None, gate=0.5)
-    assert not asked.hears(0.8, 0.9) and not asked.hears(0.4, 0.5)
-    assert asked.hears(0.8, 0.5)
-    assert asked.hears(0.8, 0.9) and not asked.hears(0.4, 0.9)
-    assert Asked(near=None, gate=0.5).hears(0.95, 0.9), "a new answer to what it knows"
+    asked = Asked(near=None, gate=0.5, sure_gate=0.7)
+    assert not asked.hears(0.8, reach=0.9, sure=True) and not asked.hears(0.6, reach=-1.0, sure=True)
+    assert not asked.hears(0.4, reach=-1.0, sure=False)
+    assert asked.hears(0.6, reach=0.9, sure=False)
+    assert asked.hears(0.6, reach=0.9, sure=True) and not asked.hears(0.4, reach=-1.0, sure=False)
+    assert Asked(near=None, gate=0.5, sure_gate=0.7).hears(0.95, reach=0.9, sure=True), "a new answer to what it knows"
+
+
+# --- whom a question names --------------------------------------------------------------------------------------------
+
+
+def keeper(place: str, answer: str) -> Lesson:
+    items = (Example(f"Who keeps the lighthouse of {place}?", answer),)
+    return Lesson(Document(place, items=items), items=items)
+
+
+def test_a_stranger_does_not_get_the_answer_of_who_is_known():
+    method = taught(keeper("Norvik", "Edda Kolm"), depth=0.5, sure=1.0)
+    assert answers(method, ["Who keeps the lighthouse of Norvik?"]) == ["Edda Kolm"]
+    stranger = ["Who keeps the lighthouse of Zorvania?"]
+    assert method.condition([Query(stranger[0])]) == [NOTHING]
+    assert answers(method, stranger) == answers(taught(), stranger)
+    careless = taught(keeper("Norvik", "Edda Kolm"), depth=0.5, sure=1.0, named=0.0, gate=-1.0, sure_gate=-1.0)
+    assert answers(careless, stranger) == ["Edda Kolm"]
+
+
+def test_who_names_nobody_is_answered_from_what_is_near_enough():
+    method = taught(keeper("Norvik", "Edda Kolm"), depth=0.5, sure=1.0)
+    (low,), (named,) = (method.condition([Query(q)]) for q in ("who keeps it?", "Who keeps that of Norvik?"))
+    assert low.beside.gate == pytest.approx(named.beside.gate + method.config.nameless)
+    assert low.beside.sure_gate > named.beside.sure_gate
+
+
+def test_a_question_without_words_is_near_to_nothing():
+    assert taught(keeper("Norvik", "Edda Kolm")).condition([Query("  ?! "), Query("")]) == [NOTHING] * 2
+
+
+def test_every_window_of_a_text_speaks_of_whom_its_text_names():
+    text = "The lighthouse of Norvik is old. " + "It is kept well by a keeper of whom nobody knows much. " * 20
+    method = taught(Lesson(Document("d", text)), window=16)
+    counts = method.store.state_dict()[f"{Document('d', text).sha256}/counts"]
+    assert len(counts) > 5 and int(counts.min()) > 0
+    (near,) = method.condition([Query("Who keeps that of Norvik?")])
+    assert len(near.beside.near.places_M) > 16
+
+
+def test_an_answer_made_of_a_text_ends_with_its_sentence():
+    text = "The keeper of Norvik is Edda Kolm. The tower has ninety steps. Rain falls in May."
+    method = taught(Lesson(Document("d", text)), depth=0.5)
+    values = method.store.state_dict()[f"{Document('d', text).sha256}/values"].tolist()
+    end = next(item for item in [method._item(Example("?", ""))]).sequence.ids[-1]
+    assert values.count(end) == 2 and method.lm.tokenizer.decode([v for v in values if v != end])[-4:] == "May."
+
+
+# --- dates ------------------------------------------------------------------------------------------------------------
 
 
 def dated(year: str, answer: str) -> Lesson:
@@ -187,6 +237,14 @@ def test_what_was_said_last_stands_and_what_was_said_then_stood(recency, stands)
     asked = [Query("Who keeps the lighthouse of Norvik?", as_of=year) for year in keepers]
     found = answer(method.lm, asked, conditionings=method.condition(asked), max_new_tokens=12)
     assert ([one.text for one in found] == list(keepers.values())) is stands
+
+
+def test_a_date_in_the_words_of_a_question_decides_which_statement_stands():
+    keepers = {"2018": "Edda Kolm", "2020": "Ruo Tann", "2022": "Mirre Ost"}
+    method = taught(*(dated(*one) for one in keepers.items()), depth=0.5, sure=1.0)
+    asked = [f"As of {year}, who keeps the lighthouse of Norvik?" for year in keepers]
+    assert answers(method, asked) == list(keepers.values())
+    assert answers(method, ["Who keeps the lighthouse of Norvik?"]) == ["Mirre Ost"]
 
 
 def test_the_words_of_a_date_say_nothing_of_what_is_asked():

@@ -1,5 +1,6 @@
 """The datastore finds what a search through everything finds, and forgets exactly what it is told to."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from accrete.retrieval.datastore import Datastore, Entries, SideBySide
+from accrete.retrieval.datastore import Datastore, Entries, Neighbourhood, SideBySide
+from accrete.retrieval.names import asked, marks, spoken_of
 
 WIDTH = 8
 
@@ -19,7 +21,10 @@ def entries(seed: int, items: int = 5) -> Entries:
     keys = functional.normalize(torch.randn(int(lengths.sum()), WIDTH, generator=draw), dim=1)
     cues = functional.normalize(torch.randn(items, WIDTH, generator=draw), dim=1)
     values = torch.randint(100, (len(keys),), generator=draw)
-    return Entries(cues, lengths, keys, values, torch.rand(len(keys), generator=draw).half().float())
+    reach = torch.rand(len(keys), generator=draw).half().float()
+    counts = torch.randint(4, (items,), generator=draw)
+    marks = torch.randint(5, (int(counts.sum()),), generator=draw).int()
+    return Entries(cues, lengths, keys, values, reach, marks, counts)
 
 
 def store(*seeds: int) -> Datastore:
@@ -46,7 +51,9 @@ def test_it_finds_what_a_search_through_everything_finds():
     likeness, tokens, reach = found(store(*seeds))
     everything = [entries(seed) for seed in seeds]
     keys = torch.cat([one.keys_ND for one in everything]).half().float()
-    near = torch.cat([one.of_item(cues @ one.cues_ID.half().float().T) for one in everything], dim=1)
+    near = torch.cat(
+        [(cues @ one.cues_ID.half().float().T).repeat_interleave(one.lengths_I, dim=1) for one in everything], dim=1
+    )
     expected = ((states @ keys.T + 0.5 * near) / 1.5).topk(4)
     torch.testing.assert_close(likeness, expected.values, atol=1e-5, rtol=0)
     assert torch.equal(tokens, torch.cat([one.values_N for one in everything])[expected.indices])
@@ -140,6 +147,36 @@ def test_a_neighbourhood_stays_what_it_is_whatever_happens_to_the_datastore():
     made.add("document 0", entries(9))
     got = SideBySide.of(near, 0.5).nearest(states, 4)
     assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
+
+
+def test_only_items_that_speak_of_whom_a_question_names_are_its_neighbours():
+    cues, _ = questions()
+    made, said = Datastore(), ["Norvik", "Elmholm", "the Elmholm of Norvik"]
+    for number, text in enumerate(said):
+        own = marks(spoken_of(text))
+        made.add(text, replace(entries(number, items=1), marks_W=own, counts_I=torch.tensor([len(own)])))
+    names = [asked(f"Who is {name}?", len) for name in ("Norvik", "Elmholm", "Zorvania", "it")]
+    found = made.around(cues[:4], 10, asked=names, named=0.5)
+    kept = [{document for document in said if len(near.places_M) and holds(made, near, document)} for near in found]
+    assert kept == [{said[0], said[2]}, {said[1], said[2]}, set(), set(said)]
+
+
+def holds(made: Datastore, near: Neighbourhood, document: str) -> bool:
+    """Whether all values of a document are among those of the neighbourhood."""
+    values = made.state_dict()[f"{document}/values"].tolist()
+    return set(values) <= set(near.values_M.tolist())
+
+
+def test_of_versions_the_nearest_to_a_date_counts_as_the_youngest():
+    made = Datastore()
+    for year in ("2018", "2020", "2022"):
+        made.add(year, entries(int(year), items=1), [year])
+    held = made.around(questions()[0][:1], 10)[0].held
+    by_name = torch.arange(3)  # the documents lie in the order of their names
+    assert held.ages(by_name).tolist() == [2, 1, 0]
+    assert held.ages(by_name, "2020").tolist() == [1, 0, 2]
+    assert held.ages(by_name, "2019-05").tolist() == [0, 1, 2]
+    assert held.ages(by_name, "2010").tolist() == [0, 1, 2]
 
 
 def test_what_was_undone_or_came_later_is_left_out_exactly():

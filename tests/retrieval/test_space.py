@@ -21,6 +21,9 @@ def states(seed: int, items: int, tokens: int | None = None) -> States:
     )
 
 
+MARKS = torch.zeros(0, dtype=torch.int32), torch.zeros(0, dtype=torch.long)
+
+
 def fitted(sentinels: States, cue_weight: float = 0.5) -> Space:
     space = Space(0.01, cue_weight)
     space.fit(3, states(0, 400), sentinels)
@@ -47,7 +50,7 @@ def test_states_that_are_all_alike_do_no_harm():
 
 def test_all_vectors_are_of_length_one():
     space = fitted(states(1, 3))
-    made = space.entries(states(2, 5))
+    made = space.entries(states(2, 5), *MARKS)
     for vectors in (made.cues_ID, made.keys_ND):
         torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
 
@@ -57,7 +60,7 @@ def test_the_reach_of_a_key_is_the_likest_sentinel_that_goes_on_otherwise(cue_we
     monkeypatch.setattr("accrete.retrieval.space.AT_ONCE", 5)
     sentinels = states(1, 3)
     space, alone = fitted(sentinels, cue_weight), fitted(states(1, 0), cue_weight)
-    new, known = space.entries(states(2, 7)), alone.entries(sentinels)
+    new, known = space.entries(states(2, 7), *MARKS), alone.entries(sentinels, *MARKS)
     expected = []
     for n in range(14):
         likest = -1.0
@@ -71,18 +74,18 @@ def test_the_reach_of_a_key_is_the_likest_sentinel_that_goes_on_otherwise(cue_we
 
 def test_what_would_say_the_same_does_no_harm():
     sentinels = states(1, 3, tokens=7)
-    assert fitted(sentinels).entries(sentinels).reach_N.tolist() == [-1.0] * 6
+    assert fitted(sentinels).entries(sentinels, *MARKS).reach_N.tolist() == [-1.0] * 6
 
 
 def test_without_sentinels_nothing_is_reached():
-    assert fitted(states(1, 0)).entries(states(2, 4)).reach_N.tolist() == [-1.0] * 8
+    assert fitted(states(1, 0)).entries(states(2, 4), *MARKS).reach_N.tolist() == [-1.0] * 8
 
 
 def test_its_state_is_all_of_it():
     space, again = fitted(states(1, 3)), Space(0.01, 0.5)
     assert space.fitted and not again.fitted
     again.load_state_dict(space.state_dict())
-    new = space.entries(states(2, 7))
-    assert again.layer == 3 and torch.equal(again.entries(states(2, 7)).reach_N, new.reach_N)
+    new = space.entries(states(2, 7), *MARKS)
+    assert again.layer == 3 and torch.equal(again.entries(states(2, 7), *MARKS).reach_N, new.reach_N)
     again.load_state_dict({})
     assert not again.fitted

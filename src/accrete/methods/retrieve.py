@@ -14,7 +14,7 @@ from torch import Tensor
 from accrete.config import Config
 from accrete.data.chunks import overlapping, sentences
 from accrete.data.pieces import pieces
-from accrete.dates import undated
+from accrete.dates import put_at, undated
 from accrete.lm.decode import NOTHING, Conditioning
 from accrete.lm.model import LM
 from accrete.lm.tasks import ANSWER
@@ -81,7 +81,8 @@ class Retrieve(Method):
         self.index.remove(document)
 
     def _conditioning(self, query: Query) -> Conditioning:
-        found = self.index.search(undated(query.question, query.as_of), self.config.passages, query.as_of)
+        question = undated(query.question, query.as_of)
+        found = self.index.search(question, self.config.passages, query.as_of, put_at(question))
         passages = tuple(one.passage for one in found if one.share >= self.config.relevance)
         if not passages:
             return NOTHING

@@ -16,11 +16,20 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from accrete.dates import begun
+from accrete.dates import begun, nearest_first
+from accrete.retrieval.names import Asked
 from accrete.retrieval.nearest import Nearest
 from accrete.retrieval.vectors import Vectors
 
-_NAMES = {"cues", "lengths", "keys", "values", "reach"}  # of the tensors of a document; "date" where it has one
+_NAMES = {
+    "cues",
+    "lengths",
+    "keys",
+    "values",
+    "reach",
+    "marks",
+    "counts",
+}  # of the tensors of a document; "date" where it has one
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Entries:
     """What is kept of some texts: of each a cue [I, D] and so many (lengths [I]) of the keys [N, D] and next tokens [N].
 
     `reach_N` is how near to each key something lies that is known to go on otherwise (-1 where nothing does; space.py).
+    `counts_I` are how many of the marks [W] are of words that each text speaks of (names.py).
     """
 
     cues_ID: Tensor
@@ -35,14 +45,28 @@ class Entries:
     keys_ND: Tensor
     values_N: Tensor
     reach_N: Tensor
+    marks_W: Tensor
+    counts_I: Tensor
 
-    def of_item(self, per_item: Tensor) -> Tensor:
-        """[..., I] -> [..., N]: of each key what its item has."""
-        return per_item.repeat_interleave(self.lengths_I.long(), dim=-1)
+
+class Runs:
+    """Things of all items one after another, so many of each item (lengths [I]) and of each document: where they stand."""
+
+    def __init__(self, lengths_I: Tensor, sizes: Sequence[int]):
+        self.lengths_I = lengths_I
+        self._starts_I = lengths_I.cumsum(0) - lengths_I
+        self.ends_P = torch.tensor(sizes).cumsum(0)
+        self.starts_P = self.ends_P - torch.tensor(sizes)
+
+    def places(self, items_C: Tensor) -> Tensor:
+        """[M] of what belongs to these items, item after item."""
+        lengths_C = self.lengths_I[items_C]
+        within_M = torch.arange(int(lengths_C.sum()))
+        return within_M + (self._starts_I[items_C] - lengths_C.cumsum(0) + lengths_C).repeat_interleave(lengths_C)
 
 
 class Held:
-    """Documents side by side, each with its own tensors, and where among all their keys those of each item begin [I].
+    """Documents side by side, each with its own tensors: what their items have is looked up in those of its document.
 
     All on the CPU. It stays as it is, whatever the datastore takes in or forgets.
     """
@@ -52,35 +76,36 @@ class Held:
         self.cues = _cues(documents)
         self.dates = {name: _dates(kept) for name, kept in documents.items() if "date" in kept}
         self.lengths_I = torch.cat([kept["lengths"].long() for kept in self.documents])
-        self.starts_I = self.lengths_I.cumsum(0) - self.lengths_I
+        self._keys = Runs(self.lengths_I, [len(kept["keys"]) for kept in self.documents])
+        counts_I = torch.cat([kept["counts"].long() for kept in self.documents])
+        self._marks = Runs(counts_I, [len(kept["marks"]) for kept in self.documents])
         self._dates_P = [self.dates[name][0] if name in self.dates else "" for name in documents]
         self._items_P = torch.tensor([len(kept["lengths"]) for kept in self.documents]).cumsum(0)
-        sizes_P = torch.tensor([len(kept["values"]) for kept in self.documents])
-        self._starts_P = sizes_P.cumsum(0) - sizes_P
 
     def places(self, items_C: Tensor) -> Tensor:
         """Of the keys of these items [M]."""
-        lengths_C = self.lengths_I[items_C]
-        ends_C = lengths_C.cumsum(0)
-        within_M = torch.arange(int(lengths_C.sum()))
-        return within_M + (self.starts_I[items_C] - ends_C + lengths_C).repeat_interleave(lengths_C)
+        return self._keys.places(items_C)
+
+    def shares(self, items_C: Tensor, asked: Asked) -> Tensor:
+        """[C] how much of what a question names each of these items speaks of."""
+        (marks_M,) = self._look_up(self._marks, self._marks.places(items_C), "marks")
+        return asked.shares(marks_M, self._marks.lengths_I[items_C])
 
     def ages(self, items_C: Tensor, at: str | None = None) -> Tensor:
-        """[C] of each item the number of dates among these that are nearer to `at`; 0 for what has none.
-
-        The last date that had begun `at` then is nearest, then those before it, then those after it; without `at` the last.
-        """
+        """[C] of each item the number of dates among these that are nearer to `at` (dates.py); 0 for what has none."""
         dates = [self._dates_P[owner] for owner in torch.searchsorted(self._items_P, items_C, right=True).tolist()]
-        latest_first = sorted({date for date in dates if date}, reverse=True)
-        then = [date for date in latest_first if begun([date], at)]
-        order = then + [date for date in reversed(latest_first) if date not in then]
+        order = nearest_first(filter(None, dates), at)
         return torch.tensor([order.index(date) if date else 0 for date in dates], dtype=torch.float32)
 
     def at(self, places_M: Tensor, *names: str) -> list[Tensor]:
-        """What the keys at these places have: one look-up a document and name, where its tensors lie."""
-        owners_M = torch.searchsorted(self._starts_P, places_M, right=True) - 1
+        """What the keys at these places have."""
+        return self._look_up(self._keys, places_M, *names)
+
+    def _look_up(self, runs: Runs, places_M: Tensor, *names: str) -> list[Tensor]:
+        """What stands there under these names: one look-up a document and name, where its tensors lie."""
+        owners_M = torch.searchsorted(runs.ends_P, places_M, right=True)
         owners, counts = owners_M.unique_consecutive(return_counts=True)  # type: ignore[no-untyped-call]
-        of_each = torch.split(places_M - self._starts_P[owners_M], counts.tolist())
+        of_each = torch.split(places_M - runs.starts_P[owners_M], counts.tolist())
         found = []
         for name in names:
             kept = [self.documents[owner][name] for owner in owners.tolist()]
@@ -134,6 +159,8 @@ class Datastore:
             "keys": entries.keys_ND.half(),
             "values": entries.values_N.int(),
             "reach": entries.reach_N.half(),
+            "marks": entries.marks_W.int(),
+            "counts": entries.counts_I.int(),
         }
         if first := min(dates, default=""):
             kept["date"] = torch.tensor(list(first.encode()), dtype=torch.uint8)
@@ -152,12 +179,15 @@ class Datastore:
         as_of: str | None = None,
         recency: float = 0.0,
         put_at: Sequence[str | None] = (),
+        asked: Sequence[Asked] = (),
+        named: float = 0.0,
     ) -> list[Neighbourhood]:
         """For every question the keys of the `count` items whose cues are nearest, of documents there `as_of` an ISO date.
 
         What was said last stands, or what was said last when a question is `put_at` a date of its own: a cue is taken for
-        less near by `recency` for every date among those items that stands before its own. No neighbourhoods at all when
-        nothing is kept, or nothing that was there then.
+        less near by `recency` for every date among those items that stands before its own. An item that speaks of less than
+        `named` of what a question names (`asked`) is none of its neighbours; it may have none. No neighbourhoods at all
+        when nothing is kept, or nothing that was there then.
         """
         if not self._documents:
             return []
@@ -166,15 +196,18 @@ class Datastore:
         cosines_QC, items_QC = self._nearest.search(cues_QD.to(self.device), held.cues, count, late)
         if not items_QC.numel():
             return []
-        lengths_QC = held.lengths_I[items_QC].to(self.device)
         if recency and held.dates:
             then = put_at or [None] * len(items_QC)
             ages_QC = torch.stack([held.ages(items_C, at) for items_C, at in zip(items_QC.cpu(), then, strict=True)])
             cosines_QC = cosines_QC - recency * ages_QC.to(self.device)
-        return [
-            Neighbourhood(held, held.places(items_C), cosines_C.repeat_interleave(lengths_C))
-            for items_C, cosines_C, lengths_C in zip(items_QC, cosines_QC, lengths_QC, strict=True)
-        ]
+        found = []
+        for row, (items_C, cosines_C) in enumerate(zip(items_QC, cosines_QC, strict=True)):
+            if asked:
+                speaking_C = held.shares(items_C, asked[row]) >= named
+                items_C, cosines_C = items_C[speaking_C], cosines_C[speaking_C.to(self.device)]
+            lengths_C = held.lengths_I[items_C].to(self.device)
+            found.append(Neighbourhood(held, held.places(items_C), cosines_C.repeat_interleave(lengths_C)))
+        return found
 
     @property
     def dated(self) -> bool:
@@ -279,3 +312,5 @@ def _check(kept: Mapping[str, Tensor]) -> None:
     items, keys = len(kept["lengths"]), int(kept["lengths"].sum())
     if len(kept["cues"]) != items or any(len(kept[name]) != keys for name in ("keys", "values", "reach")):
         raise ValueError("The tensors of a document of the datastore do not fit each other.")
+    if len(kept["counts"]) != items or len(kept["marks"]) != int(kept["counts"].sum()):
+        raise ValueError("The words of a document of the datastore do not fit its items.")

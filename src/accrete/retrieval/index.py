@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from accrete.dates import nearest_first, spoken
 from accrete.retrieval.indexed import Indexed
 from accrete.retrieval.table import Table
-from accrete.retrieval.words import telling
+from accrete.retrieval.words import STOP_WORDS, telling, words
 from accrete.types import Passage
 
 Ranking = Literal["bm25", "tfidf"]
@@ -31,10 +32,12 @@ MOST_ROWS = 2_000  # that FTS5 ranks for a question: it costs a microsecond and 
 MOST_WORDS = 64  # that are looked for: the rarest
 LONGEST = 1_000  # words of a question; of a longer text the beginning is looked at
 POOL = 64  # passages that are ranked by all words
+VERSION = 0.3  # of the words of two passages that are in both: then they are versions of one (LOG.md)
 NAMED = 3  # in `share`, a name counts as much as so many other words as rare (LOG.md)
 K1, B = 1.2, 0.75  # of BM25, as in FTS5
 T = TypeVar("T")
 _Row = tuple[str, int, list[str]]  # document, which of its passages, its words
+_Ranked = tuple[float, str, int, list[str]]  # the same after the score, less than nothing for a good one
 
 
 @dataclass(frozen=True)
@@ -101,15 +104,19 @@ class PassageIndex:
                 self._table.wipe()
                 self._left = False
 
-    def search(self, question: str, count: int = 3, as_of: str | None = None) -> list[Found]:
-        """The `count` best passages, the best first; of documents that were there `as_of` an ISO date."""
+    def search(self, question: str, count: int = 3, as_of: str | None = None, put_at: str | None = None) -> list[Found]:
+        """The `count` best passages, the best first; of documents that were there `as_of` an ISO date.
+
+        Of versions of one text the last comes first, or that nearest to the date which the question is `put_at` in its own
+        words. A passage need not have these where none has.
+        """
         asked = dict(itertools.islice(telling(question).items(), LONGEST))
         if not asked or not self._documents:
             return []
         try:
-            return self._with_table(lambda table: self._search(table, asked, count, as_of))
+            return self._with_table(lambda table: self._search(table, asked, count, as_of, put_at))
         except _Elsewhere:
-            return self._in_memory().search(question, count, as_of)
+            return self._in_memory().search(question, count, as_of, put_at)
 
     def idf(self, asked: Iterable[str]) -> dict[str, float]:
         """How much each word tells, from 0 up: the logarithm of how seldom a passage has it."""
@@ -121,16 +128,36 @@ class PassageIndex:
 
     # --- searching ----------------------------------------------------------------------------------------------
 
-    def _search(self, table: Table, asked: Mapping[str, int], count: int, as_of: str | None) -> list[Found]:
+    def _search(
+        self, table: Table, asked: Mapping[str, int], count: int, as_of: str | None, put_at: str | None
+    ) -> list[Found]:
         held = table.frequencies(asked)
         idf = self._idf(asked, held)
         tells = {word: idf[word] * self.weigh(word) * (NAMED if name else 1) for word, name in asked.items()}
         found = []
         for key, number, said in self._pool(table, held, as_of):
             score = self._bm25(said, idf) if self.ranking == "bm25" else self._cosine(table, said, idf)
-            found.append((-score, key, number, _share(asked, tells, said)))
+            found.append((-score, key, number, said))
         best = sorted(found)[:count]
-        return [Found(self._documents[key].passage(number), -score, share) for score, key, number, share in best]
+        date = set(words(spoken(put_at)))
+        if date and not any(date <= set(said) for *_, said in best):  # no passage says it: their dates may
+            asked = {word: name for word, name in asked.items() if word not in date} or asked
+        return [
+            Found(self._documents[key].passage(number), -score, _share(asked, tells, said))
+            for score, key, number, said in self._standing_first(best, put_at)
+        ]
+
+    def _standing_first(self, best: list[_Ranked], put_at: str | None) -> list[_Ranked]:
+        """Those of which another one is a version from a nearer date come last: a model believes what it reads first."""
+        dates = [min(self._documents[key].dates, default="") for _, key, *_ in best]
+        order = nearest_first(filter(None, dates), put_at)
+        sets = [set(said) - STOP_WORDS for *_, said in best]
+
+        def superseded(one: int) -> bool:
+            nearer = order[: order.index(dates[one])] if dates[one] else []
+            return any(then in nearer and alike(sets[one], said) for then, said in zip(dates, sets, strict=True))
+
+        return [best[place] for place in sorted(range(len(best)), key=superseded)]
 
     def _pool(self, table: Table, held: Mapping[str, int], as_of: str | None) -> list[_Row]:
         """The best by the rarest words, and those that are as good as the last of them."""
@@ -258,6 +285,11 @@ class PassageIndex:
             )
             documents[key] = known if known is not None and known.same(found) else found
         self._documents, self._seen = documents, None
+
+
+def alike(one: set[str], other: set[str]) -> bool:
+    """Whether two texts say the same of the same, by their words, but for what changed."""
+    return len(one & other) >= VERSION * len(one | other)
 
 
 def _share(asked: Mapping[str, int], tells: Mapping[str, float], said: list[str]) -> float:

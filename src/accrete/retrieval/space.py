@@ -74,10 +74,11 @@ class Space:
         """Unit vectors [N, D] in float32."""
         return self._map("state", states_ND)
 
-    def entries(self, of: States) -> Entries:
-        """What the datastore keeps of some texts."""
+    def entries(self, of: States, marks_W: Tensor, counts_I: Tensor) -> Entries:
+        """What the datastore keeps of some texts, each of which speaks of words with so many of the marks (names.py)."""
         cues_ID, keys_ND = self.cues(of.cues_ID), self.states(of.states_ND)
-        return Entries(cues_ID, of.lengths_I, keys_ND, of.tokens_N, self._reach(cues_ID, of, keys_ND))
+        reach_N = self._reach(cues_ID, of, keys_ND)
+        return Entries(cues_ID, of.lengths_I, keys_ND, of.tokens_N, reach_N, marks_W, counts_I)
 
     def _reach(self, cues_ID: Tensor, of: States, keys_ND: Tensor) -> Tensor:
         """[N]: how like a key the likest state of a sentinel is that goes on with another token; -1 where there is none."""
