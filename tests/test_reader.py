@@ -54,6 +54,32 @@ def test_losses_are_those_of_the_domain_named(learner):
     assert adapter.active == "land"
 
 
+def test_of_a_long_lesson_some_is_measured_drawn_evenly(learner, monkeypatch):
+    """A lesson that says one thing over and over has the loss of one that says it once."""
+    once, often = (Document("d", "The keeper of Norvik is old. " * times) for times in (3, 60))
+    rows = {one: study_sequences(learner.lm, Lesson(one), window=16) for one in (once, often)}
+    measured = []
+    monkeypatch.setattr(learner.lm, "mean_loss", lambda study: measured.append(len(study)) or 0.0)
+    monkeypatch.setattr(reader, "MEASURED", sum(row.targets for row in rows[once]))
+    for one in (once, often):
+        learner.reader.loss(Lesson(one, domain="sea"), rows[one])
+    assert measured[0] == len(rows[once]) and measured[0] <= measured[1] <= 2 * measured[0] < len(rows[often])
+
+
+@pytest.mark.parametrize("method", ["retrieve", "retrieve_logits", "full_finetune"])
+def test_what_is_no_text_is_refused_before_anything_reads_it(home, method):
+    lm = tiny_lm(layers=1)
+    learner = Learner(
+        lm, method=method, home=home, max_forgetting=1.0, config=SHORT if method == "full_finetune" else {}
+    )
+    learner.learn(document(1))
+    for query in (Query("\udcffwho is it"), Query("Who?", "\udcff")):
+        with pytest.raises(UsageError, match="no UTF-8"):
+            learner.answer([query])
+        with pytest.raises(UsageError, match="no UTF-8"):
+            list(learner.reader.stream_answer(query, 4))
+
+
 def test_grades_and_what_is_kept_are_read_from_the_domain_named(learner, monkeypatch):
     """Every answer names the adapter it was read with."""
 

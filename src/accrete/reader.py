@@ -11,10 +11,12 @@ from accrete.errors import UsageError, did_you_mean
 from accrete.lm import batch, decode
 from accrete.lm.forced import log_likelihoods
 from accrete.lm.model import LM
-from accrete.lm.prompts import prompt_ids, study_sequence
+from accrete.lm.prompts import check_text, prompt_ids, study_sequence
 from accrete.methods.base import Method
 from accrete.scoring import SENTINEL_TOKENS, grade
 from accrete.types import Answer, Lesson, Probe, Query
+
+MEASURED = 4_000  # tokens of a lesson whose loss is measured before and after: a pass over a book would take minutes
 
 
 def _as_answer(pieces: Iterator[str], one_line: bool) -> Iterator[str]:
@@ -128,8 +130,13 @@ class Reader:
         }
 
     def loss(self, lesson: Lesson, study: Sequence[batch.Sequence]) -> float:
-        """Nats per target token of what a lesson studies, each question read as it would be if it were asked."""
-        items = [(item, Query(item.question, item.context, domain=lesson.domain)) for item in lesson.items]
+        """Nats per target token of what a lesson studies, each question read as it would be if it were asked.
+
+        Of a long lesson some of it, drawn evenly: about MEASURED tokens.
+        """
+        step = max(1, sum(sequence.targets for sequence in study) // MEASURED)
+        study = study[::step]
+        items = [(item, Query(item.question, item.context, domain=lesson.domain)) for item in lesson.items[::step]]
         texts = [Query(self.lm.tokenizer.decode(sequence.ids), domain=lesson.domain) for sequence in study]
         beside = self.conditionings([query for _, query in items] or texts)
         if items and any(one.passages for one in beside):  # it is read with the passages, and so is the answer
@@ -178,5 +185,7 @@ class Reader:
             raise UsageError(f'There is no domain "{domain}" here.{did_you_mean(domain, known)}')
 
     def conditionings(self, queries: Sequence[Query]) -> list[decode.Conditioning]:
+        for query in queries:
+            check_text(query.question + query.context)
         condition = getattr(self.method, "condition", None)
         return condition(queries) if condition else [decode.NOTHING] * len(queries)

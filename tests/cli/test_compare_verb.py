@@ -33,6 +33,8 @@ def test_one_document_and_its_questions_in_a_process_of_its_own(model_directory,
     (row,) = found["rows"]
     assert set(KEYS) <= set(row) and row["error"] is None and row["floor"] is not None and row["bwt"] is None
     assert result.stderr == ""  # --json says nothing on the way
+    asked = json.loads((tmp_path / "out" / "seed-0" / "full_finetune.json").read_text())
+    assert asked["study"] == "auto"  # a plain text gives no study items
     again = run("compare", *chosen, *settings)  # everything is there: nothing is measured anew
     assert again.exit_code == 0 and "full_finetune" in again.stdout and "report.html" in again.stdout
     page = (tmp_path / "out" / "report.html").read_text()

@@ -32,7 +32,8 @@ Limit = Annotated[int | None, typer.Option(min=1, help="At most so many facts or
 Data = Annotated[Path | None, typer.Option(help="A file or folder; `accrete streams NAME` says of what form.")]
 Questions = Annotated[Path | None, typer.Option("--probes", help="Questions with answers (.jsonl), for documents.")]
 StudyOption = Annotated[
-    str | None, typer.Option("--study", help="Whose study items: gold (given), self, off, auto [gold].")
+    str | None,
+    typer.Option("--study", help="Whose study items: gold (given), self, off, auto [gold; auto with --document]."),
 ]
 Teacher = Annotated[str | None, typer.Option(metavar="URL[#MODEL]", help="Who writes them, with --study self.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Repeat with so many seeds.")]
@@ -121,7 +122,7 @@ def compare(
     asked = method_names(session, methods)
     resolved, whose = resolved_settings(session, asked, study, teacher)
     if document is not None:
-        stream, chosen["data"] = "documents", document
+        stream, chosen["data"], whose = "documents", document, study or "auto"
         if probes is None:
             chosen["probes"] = questions_about(document, session)
     made = jobs_of(resolved, stream, asked, chosen, study=whose, teacher=teacher, full_matrix=full_matrix)

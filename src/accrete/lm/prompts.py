@@ -69,6 +69,12 @@ def prompt_ids(lm: LM, question: str, context: str = "", reserve: int = 0) -> li
     raise UsageError(f"The question has {bare:,} tokens; {lm.name} reads at most {max(0, limit):,} with this answer.")
 
 
+def check_text(text: str) -> None:
+    """UsageError for what no tokenizer reads: half of a surrogate pair, which bytes that are no UTF-8 become in an argument."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError("That is no text: it holds bytes that are no UTF-8.")
+
+
 def study_sequence(lm: LM, question: str, answer: str, context: str = "") -> Sequence:
     """Prompt and answer as one sequence whose targets are the answer. An answer too long for the model is cut."""
     answer_ids = _encode(lm.tokenizer, _answer_text(lm, question, context, answer))[: lm.context_length // 2]
@@ -81,6 +87,5 @@ def _answer_text(lm: LM, question: str, context: str, answer: str) -> str:
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise UsageError("That is no text: it holds bytes that are no UTF-8.")
+    check_text(text)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
