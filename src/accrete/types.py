@@ -65,7 +65,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a document: characters [start, end) of its text."""
+    """A piece of a document: characters [start, end) of its text. Without text the document as a whole."""
 
     text: str
     document: str

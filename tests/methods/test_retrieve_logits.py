@@ -201,6 +201,21 @@ def test_who_names_nobody_is_answered_from_what_is_near_enough():
     assert low.beside.sure_gate > named.beside.sure_gate
 
 
+def test_an_answer_names_the_documents_that_it_came_from():
+    method = taught(keeper("Norvik", "Edda Kolm"), keeper("Elmholm", "Jo Palk"), depth=0.5, sure=1.0)
+    asked = [
+        "Who keeps the lighthouse of Elmholm?",
+        "Who keeps the lighthouse of Zorvania?",
+        "Who keeps the lighthouse of Norvik?",
+    ]
+    queries = [Query(question) for question in asked]
+    found = answer(method.lm, queries, conditionings=method.condition(queries), max_new_tokens=12)
+    assert [[source.document for source in one.sources] for one in found] == [["Elmholm"], [], ["Norvik"]]
+    method.forget(keeper("Norvik", "Edda Kolm").document.sha256)
+    again = answer(method.lm, queries[2:], conditionings=method.condition(queries[2:]), max_new_tokens=12)
+    assert again[0].sources == ()
+
+
 def test_a_question_without_words_is_near_to_nothing():
     assert taught(keeper("Norvik", "Edda Kolm")).condition([Query("  ?! "), Query("")]) == [NOTHING] * 2
 

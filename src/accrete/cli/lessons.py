@@ -188,7 +188,8 @@ def ask(
         console.print(answer.text, markup=False)
         for p in answer.sources:
             where = f", characters {p.start} to {p.end}" if p.end else ", a given answer"
-            console.print(f"   read: {p.document}{where}", markup=False, style="dim")
+            said = f"read: {p.document}{where}" if p.text else f"from: {p.document}"
+            console.print(f"   {said}", markup=False, style="dim")
         if not answer.sources and getattr(learner.method, "reads", False):
             console.print("   read: nothing that was learned says it", style="dim")
 

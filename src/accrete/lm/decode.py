@@ -48,6 +48,7 @@ class Conditioning:
     beside: Any = None  # what `process` is handed for this row: places to read in memory, say
     within: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     instruction: str = ""  # said before the passages
+    sources: Callable[[], tuple[Passage, ...]] = tuple  # where else an answer came from, asked when it is written
     again: Conditioning | None = None
 
 
@@ -125,7 +126,8 @@ def answer(
 ) -> list[Answer]:
     """Answer questions in batches of similar length, each after the passages of its conditioning and its own context.
 
-    The sources of an answer are the passages that it was given to read; one that had no room in the prompt is none.
+    The sources of an answer are the passages that it was given to read, but for one that had no room in the prompt, and those
+    that its conditioning names.
     """
     conditionings = conditionings or [NOTHING] * len(queries)
     prompts = [
@@ -142,7 +144,8 @@ def answer(
             **options,
         )
         for i, ids in zip(rows, written, strict=True):
-            answers[i] = Answer(readable(lm, ids), len(ids), _read(lm, queries[i], conditionings[i], prompts[i]))
+            sources = _read(lm, queries[i], conditionings[i], prompts[i]) + conditionings[i].sources()
+            answers[i] = Answer(readable(lm, ids), len(ids), sources)
     again = {i: c.again for i, c in enumerate(conditionings) if c.again and abstains(answers[i].text)}
     if again:
         options |= {"conditionings": list(again.values()), "max_new_tokens": max_new_tokens, "batch_size": batch_size}

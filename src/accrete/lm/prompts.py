@@ -70,7 +70,7 @@ def prompt_ids(lm: LM, question: str, context: str = "", reserve: int = 0) -> li
 
 
 def check_text(text: str) -> None:
-    """UsageError for what no tokenizer reads: half of a surrogate pair, which bytes that are no UTF-8 become in an argument."""
+    """UsageError for what no tokenizer reads: half of a surrogate pair, as bytes become that are no UTF-8."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise UsageError("That is no text: it holds bytes that are no UTF-8.")
 

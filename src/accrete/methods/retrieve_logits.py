@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ from accrete.retrieval.names import asked as named_in
 from accrete.retrieval.names import capitalised, marks, spoken_of
 from accrete.retrieval.space import Space, States
 from accrete.retrieval.words import words
-from accrete.types import Document, Example, Lesson, Query, Report
+from accrete.types import Document, Example, Lesson, Passage, Query, Report
 
 GENERAL = 600  # questions and answers by which the space is whitened
 
@@ -80,12 +80,17 @@ class Asked:
     gate: float
     sure_gate: float
     heard: bool = False
+    told: dict[str, None] = field(default_factory=dict)  # the documents that were heard, in their order
 
     def hears(self, likeness: float, reach: float, sure: bool) -> bool:
         """Whether neighbours of such a likeness are heard at this step; a sure model wants more than its own reach."""
         wanted = max(self.gate, self.sure_gate, reach) if sure and not self.heard else self.gate
         self.heard = self.heard or likeness >= wanted
         return likeness >= wanted
+
+    def sources(self) -> tuple[Passage, ...]:
+        """The documents that were heard."""
+        return tuple(Passage("", name, 0, 0) for name in self.told)
 
 
 class RetrieveLogits(Method):
@@ -113,7 +118,7 @@ class RetrieveLogits(Method):
         states = self._states(texts, [self.space.layer])[self.space.layer]
         counts = torch.tensor([len(text.marks) for text in texts], dtype=torch.long)
         new = self.space.entries(states, torch.cat([marks(()), *(text.marks for text in texts)]), counts)
-        self.store.add(lesson.document.sha256, new, lesson.dates)
+        self.store.add(lesson.document.sha256, new, lesson.dates, lesson.document.name)
         progress(1, 0.0)
         return Report(1, len(new.values_N), details={"keys": len(new.values_N)})
 
@@ -149,7 +154,9 @@ class RetrieveLogits(Method):
                 if len(near.places_M):
                     more = 0.0 if len(names[row].marks_W) else c.nameless
                     beside = Asked(near, c.gate + more, c.sure_gate + more)
-                    made[row] = Conditioning(process=self._process, layer=self.space.layer, beside=beside)
+                    made[row] = Conditioning(
+                        process=self._process, layer=self.space.layer, beside=beside, sources=beside.sources
+                    )
         return made
 
     def _weight(self, word: str) -> float:
@@ -172,7 +179,7 @@ class RetrieveLogits(Method):
         c = self.config
         self._beside = SideBySide.of([one.near for one in asked], c.cue_weight, self._beside)
         states_BD = self.space.states(hidden_BD)
-        likeness_BK, values_BK, reach_BK = self._beside.nearest(states_BD, c.neighbours)
+        likeness_BK, values_BK, reach_BK, places_BK = self._beside.nearest(states_BD, c.neighbours)
         log_base_BV = torch.log_softmax(logits_BV.float(), -1)
         likest_B3 = torch.stack([likeness_BK[:, 0], reach_BK[:, 0], log_base_BV.amax(-1).exp()], dim=1).tolist()
         heard = [
@@ -181,6 +188,9 @@ class RetrieveLogits(Method):
         ]
         if not any(heard):
             return logits_BV
+        for row, one in enumerate(asked):
+            if heard[row]:
+                one.told[one.near.held.document(int(self._beside.where_U[places_BK[row, 0]]))] = None
         advantage_BV = c.strength * neighbour_advantage(log_base_BV, likeness_BK, values_BK, c.temperature, c.mix)
         if not all(heard):
             deaf_B = ~torch.tensor(heard, device=logits_BV.device)

@@ -29,7 +29,7 @@ _NAMES = {
     "reach",
     "marks",
     "counts",
-}  # of the tensors of a document; "date" where it has one
+}  # of the tensors of a document; "name" and "date" where it has them
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class Held:
     def __init__(self, documents: Mapping[str, Mapping[str, Tensor]]):
         self.documents = tuple(documents.values())
         self.cues = _cues(documents)
-        self.dates = {name: _dates(kept) for name, kept in documents.items() if "date" in kept}
+        self.dates = {key: [_text(kept["date"])] for key, kept in documents.items() if "date" in kept}
         self.lengths_I = torch.cat([kept["lengths"].long() for kept in self.documents])
         self._keys = Runs(self.lengths_I, [len(kept["keys"]) for kept in self.documents])
         counts_I = torch.cat([kept["counts"].long() for kept in self.documents])
         self._marks = Runs(counts_I, [len(kept["marks"]) for kept in self.documents])
-        self._dates_P = [self.dates[name][0] if name in self.dates else "" for name in documents]
+        self._dates_P = [_text(kept.get("date")) for kept in self.documents]
         self._items_P = torch.tensor([len(kept["lengths"]) for kept in self.documents]).cumsum(0)
 
     def places(self, items_C: Tensor) -> Tensor:
@@ -96,6 +96,10 @@ class Held:
         dates = [self._dates_P[owner] for owner in torch.searchsorted(self._items_P, items_C, right=True).tolist()]
         order = nearest_first(filter(None, dates), at)
         return torch.tensor([order.index(date) if date else 0 for date in dates], dtype=torch.float32)
+
+    def document(self, place: int) -> str:
+        """The name of the document that the key at this place is of."""
+        return _text(self.documents[int(torch.searchsorted(self._keys.ends_P, place, right=True))].get("name"))
 
     def at(self, places_M: Tensor, *names: str) -> list[Tensor]:
         """What the keys at these places have."""
@@ -148,10 +152,10 @@ class Datastore:
     def __contains__(self, document: str) -> bool:
         return document in self._documents
 
-    def add(self, document: str, entries: Entries, dates: Iterable[str] = ()) -> None:
-        """Keep the entries of a document; one of the same name is replaced.
+    def add(self, document: str, entries: Entries, dates: Iterable[str] = (), name: str = "") -> None:
+        """Keep the entries of a document under a key, the sha256 of its content, say; what had that key is replaced.
 
-        `dates` are those of its content (ISO), from the first of which it counts.
+        `dates` are those of its content (ISO), from the first of which it counts; `name` is what it is called.
         """
         kept = {
             "cues": entries.cues_ID.half(),
@@ -162,8 +166,9 @@ class Datastore:
             "marks": entries.marks_W.int(),
             "counts": entries.counts_I.int(),
         }
-        if first := min(dates, default=""):
-            kept["date"] = torch.tensor(list(first.encode()), dtype=torch.uint8)
+        for what, text in (("date", min(dates, default="")), ("name", name)):
+            if text:
+                kept[what] = torch.tensor(list(text.encode(errors="replace")), dtype=torch.uint8)
         self._hold(self._documents | {document: {name: tensor.cpu() for name, tensor in kept.items()}})
         self.keep_up()
 
@@ -254,11 +259,13 @@ class Datastore:
 class SideBySide:
     """Neighbourhoods of one datastore side by side: every key in any of them once [U, D] with its token and its reach [U].
 
+    `where_U` is where each stands among all that is held.
     Of each row the places of its keys among those [B, M] and what their cues add to a likeness [B, M], padded. A likeness
     is the mean of the cosines of state and cue, that of the cue counted `cue_weight` times: the keys hold their share of it.
     """
 
     rows: tuple[Neighbourhood, ...]
+    where_U: Tensor
     keys_UD: Tensor
     values_U: Tensor
     reach_U: Tensor
@@ -283,6 +290,7 @@ class SideBySide:
         split = dict(zip(once, places.split([len(one.places_M) for one in once.values()]), strict=True))
         return cls(
             tuple(near),
+            unique_U,
             keys_UD.float() / (1 + cue_weight),
             values_U.long(),
             reach_U.float(),
@@ -290,20 +298,23 @@ class SideBySide:
             pad_sequence([one.cosines_M for one in near], batch_first=True, padding_value=-torch.inf) * share,
         )
 
-    def nearest(self, states_BD: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The keys most like each state in its row, the best first: their likenesses, tokens and reaches [B, K]."""
+    def nearest(self, states_BD: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The keys most like each state in its row, the best first: their likenesses, tokens, reaches and places [B, K].
+
+        A place is one among the keys of this table; where the key stands among all is in `where_U`.
+        """
         likeness_BM = (states_BD @ self.keys_UD.T).gather(1, self.places_BM) + self.cues_BM
         found = likeness_BM.topk(min(count, likeness_BM.shape[1]), dim=-1)
         places_BK = self.places_BM.gather(1, found.indices)
-        return found.values, self.values_U[places_BK], self.reach_U[places_BK]
+        return found.values, self.values_U[places_BK], self.reach_U[places_BK], places_BK
 
 
 def _cues(documents: Mapping[str, Mapping[str, Tensor]]) -> Vectors:
     return Vectors({name: kept["cues"] for name, kept in documents.items()})
 
 
-def _dates(kept: Mapping[str, Tensor]) -> list[str]:
-    return [bytes(kept["date"].tolist()).decode()] if "date" in kept else []
+def _text(tensor: Tensor | None) -> str:
+    return "" if tensor is None else bytes(tensor.tolist()).decode(errors="replace")
 
 
 def _check(kept: Mapping[str, Tensor]) -> None:
