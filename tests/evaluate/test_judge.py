@@ -6,6 +6,7 @@ import pytest
 
 from accrete.data.corpus import as_listed, restated
 from accrete.data.world import World, kinds, relations, sentence
+from accrete.evaluate import worlds
 from accrete.evaluate.judge import fact_asked, lines_in_common, restates
 from accrete.types import Example, Fact
 
@@ -112,6 +113,33 @@ def test_a_number_within_a_number_is_not_the_value():
 
 
 # --- restatements ---------------------------------------------------------------------------------------------------
+
+
+COPIES = {
+    "a word before it": lambda text: f"Indeed {text}",
+    "a word within": lambda text: text.replace(" is ", " now is "),
+    "the first word left out": lambda text: text.split(maxsplit=1)[1],
+    "denied": lambda text: text.replace(" is ", " is not ").replace(" was ", " was not "),
+    "denied for ever": lambda text: text.replace(" is ", " was never "),
+}
+
+
+@pytest.mark.parametrize("change", COPIES.values(), ids=COPIES)
+def test_neither_a_copy_nor_a_denial_restates(change):
+    found = worlds.sentences(120)
+    right = [restates(change(one.text), one.text, one.facts) for one in found]
+    assert sum(right) <= 1, "of 120: two facts in a sentence may hide a denial"
+
+
+def test_a_denied_question_is_wrong():
+    asked = "Who is the mayor of Tolvane?"
+    assert fact_asked(Example(asked, MAYOR.value), [MAYOR]) == MAYOR
+    for denied in (
+        "Who is not the mayor of Tolvane?",
+        "Who is never the mayor of Tolvane?",
+        "Who isn't the mayor of Tolvane?",
+    ):
+        assert fact_asked(Example(denied, MAYOR.value), [MAYOR]) is None
 
 
 @pytest.mark.parametrize("held_out", [False, True])

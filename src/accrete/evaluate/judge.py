@@ -25,6 +25,7 @@ MARGIN = 0.02  # nearer than this to each other, two relations cannot be told ap
 _MASK = re.compile(r"__\d+__")
 _WORD = re.compile(r"\w+")
 _JOINT = re.compile(r",|\band\b")
+_DENIALS = frozenset("not no never nobody nothing none neither nor without cannot t".split())  # "t" is of "isn't"
 _ARTICLES = frozenset({"a", "an", "the"})
 _LINKS = frozenset(
     "and whose which who also that s it its she her he his they their".split()
@@ -71,8 +72,8 @@ def _nearest(text: str, kinds: Iterable[str], manner: str) -> set[str]:
 
 
 def restates(text: str, original: str, facts: Sequence[Fact]) -> bool:
-    """Whether `text` says exactly the facts, all of one subject, in words other than the original's."""
-    if Counter(normalise(text).split()) == Counter(normalise(original).split()):
+    """Whether `text` says exactly the facts, all of one subject, in words or an order other than the original's."""
+    if copies(text, original):
         return False
     names = [facts[0].subject, *dict.fromkeys(fact.value for fact in facts)]
     marks = {name: f"__{number}__" for number, name in enumerate(names)}
@@ -90,6 +91,23 @@ def restates(text: str, original: str, facts: Sequence[Fact]) -> bool:
         )
         for fact in facts
     )
+
+
+def copies(text: str, original: str) -> bool:
+    """Whether it has the words of the original, in any order; or in theirs, with words put in or left out."""
+    said, before = normalise(text).split(), normalise(original).split()
+    within = _in_common(said, before) == min(len(said), len(before))
+    return bool(before) and (within or Counter(said) == Counter(before))
+
+
+def _in_common(one: Sequence[str], other: Sequence[str]) -> int:
+    """The length of the longest sequence of words that both have in this order."""
+    row = [0] * (len(other) + 1)
+    for word in one:
+        diagonal = 0
+        for place, against in enumerate(other, 1):
+            diagonal, row[place] = row[place], diagonal + 1 if word == against else max(row[place], row[place - 1])
+    return row[-1]
 
 
 def _around_values(sentence: str, subject: str) -> list[tuple[str, str, str]]:
@@ -173,7 +191,9 @@ def _sided(before: Counter[str], after: Counter[str]) -> Counter[str]:
 
 
 def _likeness(given: Counter[str], phrasing: Counter[str], kind: str) -> float:
-    """Token F1 in which a word counts the more, the fewer relations of the kind use it."""
+    """Token F1 in which a word counts the more, the fewer relations of the kind use it; 0 where they deny in other words."""
+    if _denials(given) != _denials(phrasing):
+        return 0.0
     weights = _weights(kind)
 
     def weight(word: str) -> float:
@@ -182,6 +202,10 @@ def _likeness(given: Counter[str], phrasing: Counter[str], kind: str) -> float:
     common = sum(weight(word) * min(n, phrasing[word]) for word, n in given.items() if word in phrasing)
     both = sum(weight(word) * n for bag in (given, phrasing) for word, n in bag.items())
     return 2 * common / both if both else 0.0
+
+
+def _denials(bag: Counter[str]) -> set[str]:
+    return {bare for word in bag if (bare := word.strip("<>")) in _DENIALS}
 
 
 @functools.cache
