@@ -80,7 +80,7 @@ class Reader:
             max_new_tokens,
             temperature=temperature,
             generator=torch.Generator().manual_seed(seed),
-            conditionings=self.conditionings([Query(prompt)]),
+            conditionings=self.conditionings([Query(prompt, continues=True)]),
         )
 
     # --- measures -----------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class Reader:
         step = max(1, sum(sequence.targets for sequence in study) // MEASURED)
         study = study[::step]
         items = [(item, Query(item.question, item.context, domain=lesson.domain)) for item in lesson.items[::step]]
-        texts = [Query(self.lm.tokenizer.decode(sequence.ids), domain=lesson.domain) for sequence in study]
+        texts = [Query(self.lm.tokenizer.decode(row.ids), domain=lesson.domain, continues=True) for row in study]
         beside = self.conditionings([query for _, query in items] or texts)
         if items and any(one.passages for one in beside):  # it is read with the passages, and so is the answer
             study = [

@@ -82,7 +82,18 @@ def read_recipe(path: Path) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise DocumentError(f"Cannot read the recipe {path}: {reason}.") from None
-    return build(Recipe, parse_yaml(text, str(path)), str(path))
+    recipe = build(Recipe, parse_yaml(text, str(path)), str(path))
+    if recipe.train.tokens < recipe.train.batch * recipe.train.length:
+        raise UsageError(
+            f"{path}: {recipe.train.tokens:,} tokens are fewer than one batch of {recipe.train.batch} x {recipe.train.length}."
+        )
+    return recipe.model_copy(update={"start": _beside(recipe.start, path)}) if recipe.start else recipe
+
+
+def _beside(start: str, recipe: Path) -> str:
+    """Where a recipe starts from: a path as it is, or in the folder of the recipe, or in the one above."""
+    places = (Path(os.path.expandvars(start)), recipe.parent / start, recipe.parent.parent / start)
+    return next((str(place) for place in places if (place / "config.json").exists()), start)
 
 
 def run(

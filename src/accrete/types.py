@@ -92,12 +92,16 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Query:
-    """A question put to the model, with what may decide where the answer is read."""
+    """A question put to the model, with what may decide where the answer is read.
+
+    `continues` says that it is no question but plain text, which the model is to go on with.
+    """
 
     question: str
     context: str = ""
     as_of: str | None = None
     domain: str | None = None
+    continues: bool = False
 
 
 @dataclass(frozen=True)

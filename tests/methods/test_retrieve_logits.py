@@ -216,6 +216,13 @@ def test_an_answer_names_the_documents_that_it_came_from():
     assert again[0].sources == ()
 
 
+def test_text_that_goes_on_hears_only_what_is_very_near():
+    """Half of what stands in any text is a little like something that was read."""
+    method, said = taught(keeper("Norvik", "Edda Kolm")), "We went to see the lighthouse of Norvik"
+    text, question = (method.condition([Query(said, continues=goes_on)])[0].beside for goes_on in (True, False))
+    assert text.gate == text.sure_gate == question.sure_gate > question.gate
+
+
 def test_a_question_without_words_is_near_to_nothing():
     assert taught(keeper("Norvik", "Edda Kolm")).condition([Query("  ?! "), Query("")]) == [NOTHING] * 2
 

@@ -9,6 +9,7 @@ import typer
 
 from accrete.cli.lessons import plain_table
 from accrete.cli.session import Session, verb
+from accrete.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +40,9 @@ def evaluate_base(
         print(line, file=sys.stderr, flush=True)
 
     found = {"model": settings.model, "base_digest": lm.digest} | evaluate(lm, folder, limit, only or (), announce)
+
+    if not found["n"]:
+        raise UsageError("Nothing was measured: what was asked for needs real sets; name their folder with --data.")
 
     def human(console: "Console") -> None:
         table = plain_table("measure", "value", "bar", "n")

@@ -310,6 +310,7 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         console.print(m["refused"], markup=False)
     elif commit.already:
         console.print(f"{commit.document} was learned before (commit {commit.id}); nothing was changed", markup=False)
+        console.print("to study it in another way, forget it first", style="dim")
         return
     cost = f"{m['tokens']:,} tokens, {m['steps']} steps, {m['seconds']:.1f} s" if "tokens" in m else "loaded"
     if "refused" not in m:
@@ -324,7 +325,7 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         if m.get(after) is not None:
             table.add_row(name, figure(m.get(before)), figure(m[after]), meaning)
         elif name == "kept":
-            table.add_row(name, "-", "-", "not measured: this model brings no guard questions")
+            table.add_row(name, "-", "-", "nothing is guarded: this model brings no guard questions and answers none")
     console.print(table)
     for line in (studied(m.get("study")), reported(m)):
         if line:
@@ -344,8 +345,10 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
 
 def studied(figures: Mapping[str, Any] | None) -> str:
     """How the study items came about, where they were written rather than given; else nothing."""
-    if not figures or not figures["by"]:
+    if not figures:
         return ""
+    if not figures["by"]:
+        return "no questions were given: the text itself was learned" if figures["source"] == "text" else ""
     took = f"({figures['seconds']:.1f} s)"
     if figures["source"] == "text":
         wrote = f"{figures['written']} questions, of which none could be kept" if figures["written"] else "no questions"

@@ -38,7 +38,8 @@ class _Bar:
     """Progress on stderr: a rewritten line on a terminal, a line every 20 seconds elsewhere."""
 
     def __init__(self, live: bool):
-        self.live, self.loss, self._shown = live, float("nan"), 0.0
+        self.live, self._shown = live, 0.0
+        self.loss: float | None = None  # of a run that had ended before nothing is known
 
     def __call__(self, progress) -> None:  # type: ignore[no-untyped-def]
         self.loss = round(progress.loss, 4)

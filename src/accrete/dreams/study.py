@@ -75,7 +75,7 @@ class Study:
     """Decides by a setting where the items of a document come from, and has them written where they are to be.
 
     auto: the given ones where there are some, else self-made; gold: only the given; self: only self-made; off: none.
-    `teacher` is the address of a model that writes in the model's place.
+    `teacher` is the address of a model that writes in the model's place; what it wrote is read again by the model itself.
     """
 
     def __init__(self, lm: LM, setting: str = "auto", teacher: str | None = None, *, offline: bool = False):
@@ -116,7 +116,10 @@ class Study:
             step = max(1, len(passages) // TRIED)
             if not can_write([passage.text for passage in passages[::step][:TRIED]], writer):
                 return Studied(by=writer.name, seconds=time.monotonic() - started)
-        studied = study(passages, sentences, writer, writer, self.options, self.lm.count_tokens, seed, progress)
+        reader: Writer = ModelWriter(self.lm)
+        if self.teacher and not can_write([passages[0].text], reader):
+            reader = writer  # this model cannot read; a teacher has to believe itself
+        studied = study(passages, sentences, writer, reader, self.options, self.lm.count_tokens, seed, progress)
         return replace(studied, source="teacher") if self.teacher and studied.items else studied
 
 

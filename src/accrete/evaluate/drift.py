@@ -42,7 +42,7 @@ class Drift:
 
     def measure(self, reader: Reader) -> dict[str, Any]:
         """All of the above. A method that acts beside a question acts beside each text, as when it is gone on with."""
-        conditionings = reader.conditionings([Query(text) for text in self.texts])
+        conditionings = reader.conditionings([Query(text, continues=True) for text in self.texts])
         longest = max(sequence.targets for sequence in self.sequences)
         rows = max(1, min(16, AT_ONCE // (longest * len(reader.lm.tokenizer))))
         kl = same = loss = 0.0

@@ -153,7 +153,8 @@ class RetrieveLogits(Method):
             for row, near in zip(rows, found, strict=False):
                 if len(near.places_M):
                     more = 0.0 if len(names[row].marks_W) else c.nameless
-                    beside = Asked(near, c.gate + more, c.sure_gate + more)
+                    gate = c.sure_gate if queries[row].continues else c.gate
+                    beside = Asked(near, gate + more, c.sure_gate + more)
                     made[row] = Conditioning(
                         process=self._process, layer=self.space.layer, beside=beside, sources=beside.sources
                     )
