@@ -4,7 +4,8 @@
 
 The lessons are those of `accrete compare --stream world --study gold`, which asks 200 guard questions after every one of
 them: half an hour for five hundred. Here nothing is asked until all are learned, and then as many questions as named, drawn
-evenly over the lessons; the ceiling is of the same questions.
+evenly over the lessons; the ceiling is of the same questions. Strangers are entities that no lesson speaks of: how many
+questions about them are answered otherwise than by the base model, and how many of these with what a lesson says of another.
 """
 
 from __future__ import annotations
@@ -14,11 +15,22 @@ import json
 import random
 import time
 
+from accrete.data.world import World
 from accrete.evaluate import streams
 from accrete.lm.load import load
 from accrete.methods import base
 from accrete.reader import Reader
-from accrete.types import Lesson, Probe
+from accrete.scoring import normalise
+from accrete.types import Lesson, Probe, Query
+
+STRANGERS = 150  # questions about them
+
+
+def strangers_questions() -> list[str]:
+    """Questions in three wordings about entities of a world that nothing else draws from."""
+    world = World(987_654)
+    facts = [fact for entity in world.entities(STRANGERS // 4) for fact in entity.facts][:STRANGERS]
+    return [world.question(fact, number % 3) for number, fact in enumerate(facts)]
 
 
 def main() -> None:
@@ -46,6 +58,10 @@ def main() -> None:
     started = time.monotonic()
     kept = taught.grade(asked)
     answering = time.monotonic() - started
+    asked_of_strangers = strangers_questions()
+    before, after = (reader.answer([Query(q) for q in asked_of_strangers], 24) for reader in (bare, taught))
+    moved = [new.text for old, new in zip(before, after, strict=True) if new.text != old.text]
+    said = {normalise(item.answer) for task in stream.tasks for item in task.document.items}
     found = {
         "method": options.method,
         "lessons": options.lessons,
@@ -57,6 +73,9 @@ def main() -> None:
         "ceiling": ceiling,
         "of_the_ceiling": kept / ceiling if kept is not None and ceiling else None,
         "sentinels": (taught.grade(scored) or 0.0) / known if known else None,
+        "strangers": len(asked_of_strangers),
+        "strangers_moved": len(moved),
+        "strangers_told_of_others": sum(normalise(text) in said for text in moved),
         "learn_seconds": learning / options.lessons,
         "answer_seconds": answering / len(asked),
     }
