@@ -75,7 +75,7 @@ def results():
         "stream": {"name": "world", "about": {"facts": 120, "seed": 0}, "tasks": TASKS, "score": "contains"},
         "model": "embedded", "base_digest": "9f2c" * 16, "commit": "454c810", "seeds": [0], "study": "gold",
         "machine": {"cpu": "AMD EPYC", "cores": 2, "memory_gb": 24.0}, "versions": {"torch": "2.13.0", "accrete": "0.1.0"},
-        "command": "accrete compare --stream world --methods all --limit 60", "started": "2026-11-02T17:06:19+00:00",
+        "command": "accrete compare --stream world --methods all --limit 60", "measured": "2026-11-02T17:06:19Z",
         "rows": [
             method("dense_weights", cells([0.97, 0.95, 1, 0.93, 0.98, 0.96], 0.74), 4.8, 0.31),
             method("hidden_states", cells([0.98, 1, 0.97, 0.95, 0.99, 0.98], 0.999, full=True), 0.3, 1.0),
@@ -282,13 +282,20 @@ def test_long_streams_are_smoothed_and_say_so():
     assert set(panels(drawn)["Right after each lesson."][2:-2:2]) >= {"a, lesson 3: 0.60", "a, lesson 5: 0.60"}
 
 
-def test_the_trade_off_is_of_periods_where_there_are_any():
-    rows = [{"method": "a", "learned": 0.9, "sentinels": 0.8, "learn_seconds": 4.0}]
-    assert "a: sentinels 0.80, learned 0.90, 4.0 s a lesson" in trade_off(series(rows))
-    rows += [{"method": "b", "learned": 0.9, "sentinels": 0.8, "stability": 0.7, "plasticity": 0.6}]
-    drawn = trade_off(series(rows))
-    assert f"b: stability 0.70, plasticity 0.60, {DASH} a lesson" in drawn and "sentinels" not in drawn
+def test_the_trade_off_is_what_was_learned_against_what_was_kept():
+    rows = [{"method": "a", "learned": 0.9, "kept": 0.4, "sentinels": 0.8, "learn_seconds": 4.0, "lessons": [{}, {}]}]
+    assert "a: kept 0.40, learned 0.90, 4.0 s a lesson" in trade_off(series(rows))
+    once = [row | {"lessons": [{}]} for row in rows]
+    assert "a: sentinels 0.80, learned 0.90" in trade_off(series(once)), "of one lesson what is kept is what was learned"
     assert trade_off(series([{"method": "a", "learned": 0.9}])) == ""
+
+
+def test_what_changed_and_what_did_not_is_a_picture_beside_it():
+    rows = [{"method": "b", "learned": 0.9, "kept": 0.85, "stability": 0.95, "plasticity": 0.6, "lessons": [{}, {}]}]
+    drawn = trade_off(series(rows))
+    assert drawn.count("<svg") == 2 and f"b: stability 0.95, plasticity 0.60, {DASH} a lesson" in drawn
+    assert drawn.index("Learning against keeping") < drawn.index("What changed and what did not")
+    assert "Both axes begin at 0.8." in drawn and "Both axes begin at 0.5." in drawn, "neither of a picture is cut alone"
 
 
 def test_marks_at_one_place_are_all_named_apart():
@@ -336,7 +343,7 @@ def test_seeds_are_shown_as_a_spread_and_kinds_of_questions_apart():
     row["by_kind"] = {kind: {"probes": 12, "learned": 0.4321} for kind in ("plain", "reverse")}
     row["wrong_document_of"] = {"document": "temporal with seed 1: 2018", "reason": "it was <refused>"}
     page = Page(html(found))
-    assert "± 0.03" in page.words and "hidden_states: reverse" in page.words and "0.43" in page.words
+    assert "± 0.03" in page.words and "reverse: hidden_states" in page.words and "0.43" in page.words
     assert "The wrong document: temporal with seed 1: 2018. No wrong document: it was <refused>." in page.words
     row["by_kind"].pop("plain")
     assert "By kind" not in Page(html(found)).words  # one kind is what the table above says

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -183,12 +184,17 @@ def _worst(run: Run, score: str) -> list[dict[str, Any]]:
                         "before": before["answer"],
                         "after_lesson": after["answer"],
                         "at_end": end["answer"],
-                        "score": (after[score] + end[score]) / 2,
+                        "score": end[score],
+                        "lost": after[score] - end[score],
                     }
 
-    found = sorted(examples(), key=lambda example: example["score"])
-    step = max(1, len(found) // WORST)
-    return found[::step][:WORST]  # from all tasks, not the first alone
+    # Wrong at the end first, of these what was right after its lesson; in turns from all tasks.
+    worst = sorted(examples(), key=lambda example: (example["score"], -example["lost"]))
+    turns: Counter[str] = Counter()
+    for example in worst:
+        example["turn"] = turns[example["task"]]
+        turns[example["task"]] += 1
+    return [{k: v for k, v in one.items() if k != "turn"} for one in sorted(worst, key=lambda one: one["turn"])[:WORST]]
 
 
 def _mean(numbers: Sequence[float]) -> float | None:

@@ -39,7 +39,7 @@ class Options(Config):
     # Share of the blocks where states are taken; None: where it serves best.
     depth: float | None = Field(None, gt=0, le=1)
     items: int = Field(64, ge=1)  # study items and passages whose states are looked at for a question,
-    named: float = Field(0.5, ge=0, le=1)  # of those that speak of so much of the names in it
+    named: float = Field(0.65, ge=0, le=1)  # of those that speak of so much of the names in it
     neighbours: int = Field(32, ge=1)  # states that are heard at a step
     cue_weight: float = Field(0.5, ge=0)  # of the words of the question beside the state
     recency: float = Field(0.4, ge=0)  # taken off the likeness of the words for every later date among those items

@@ -80,9 +80,11 @@ def curves(shown: Sequence[Series], tasks: int) -> str:
     kept_sets = [name for name in kept_sets if name != "sentinels"]  # they have a panel as a share of what was known
     panels = [
         _panel(shown, "Right after each lesson.", "The score on the lesson just learned.", _diagonal, smooth=True),
-        _panel(shown, "The same lessons at the end.", "What is lower was forgotten.", _last, smooth=True),
+        _panel(shown, "The same lessons at the end.", "What is lower was forgotten; --full-matrix shows when.", _last,
+               smooth=True),
         _panel(shown, "All lessons so far.", "Mean score over everything taught up to here.", _so_far, least=3),
-        _panel(shown, "What the base knew.", "Share of the sentinels still answered.", lambda row: _steps(row, tasks)),
+        _panel(shown, "What the base knew.", "Share of the sentinels still answered, asked where a mark stands.",
+               lambda row: _steps(row, tasks)),
         *(_panel(shown, f"Kept: {name}.", "No lesson teaches it.", lambda row, name=name: _steps(row, tasks, name))  # type: ignore[misc]
           for name in kept_sets),
         _panel(shown, "Time.", "Seconds that each lesson took.", _lesson_seconds, timed=True),

@@ -1,8 +1,8 @@
 """A comparison as one HTML file that opens offline: results.json in, a page out. Nothing is loaded, nothing runs.
 
-What is read of results.json, schema 2; every key may be missing or null:
+What is read of results.json, schema 3; every key may be missing or null:
 
-    schema, model, base_digest, dtype, commit, command, study, teacher, started; machine, versions: {name: value}; seeds: [int]
+    schema, model, base_digest, dtype, commit, command, study, teacher, measured; machine, versions: {name: value}; seeds: []
     stream: {"name", "about": {}, "options": {}, "tasks": [names, or objects with a "name"], "score"}
     rows: one a method, in the order shown:
         method, config: {}, error, the figures of table.py (which says what each is)
@@ -98,7 +98,7 @@ def _header(results: Results, stream: Results, shown: Sequence[Series], tasks: S
         f"seeds {', '.join(map(str, results['seeds']))}" if len(results.get("seeds") or []) > 1 else "",
     ]
     model = element("b", text(results["model"])) if results.get("model") else "a model"
-    when = f" · {text(str(results['started'])[:10])}" if results.get("started") else ""
+    when = f" · {text(str(results['measured'])[:10])}" if results.get("measured") else ""
     return element(
         "header",
         element("p", "accrete · comparison", when, class_="over"),
@@ -120,11 +120,14 @@ def _matrices(shown: Sequence[Series], tasks: Sequence[str]) -> str:
 
 def _kinds(shown: Sequence[Series]) -> str:
     """What was scored by kind of probe, where there are several kinds."""
+    every = dict.fromkeys(kind for one in shown for kind in one.row.get("by_kind") or {})
+    if len(every) < 2:
+        return ""
     found = [
-        Series(one.index, f"{one.label}: {kind}", figures)
+        Series(one.index, f"{kind}: {one.label}", figures)
+        for kind in every
         for one in shown
-        if len(kinds := one.row.get("by_kind") or {}) > 1
-        for kind, figures in kinds.items()
+        if (figures := (one.row.get("by_kind") or {}).get(kind))
     ]
     return _section("By kind of question", table(found, KIND)) if found else ""
 
@@ -147,7 +150,7 @@ def _worst(shown: Sequence[Series]) -> str:
         cards = element("div", *map(_example, examples), class_="cards")
         if examples:
             summary = element("summary", one.key, " ", element("small", _count(len(examples), "question")))
-            groups.append(element("details", summary, cards, open="open"))
+            groups.append(element("details", summary, cards))
     note = "The questions each method did worst on, answered by the base model, right after the lesson, and at the end."
     return _section("Worst answers", "".join(groups), note)
 
@@ -180,7 +183,7 @@ def _making(results: Results, stream: Results, shown: Sequence[Series]) -> str:
         "Base digest": results.get("base_digest"),
         "Precision": results.get("dtype"),
         "Commit": results.get("commit"),
-        "Started": results.get("started"),
+        "Measured": results.get("measured"),
         "Seeds": ", ".join(map(str, results.get("seeds") or [])),
         "Study": results.get("study"),
         "Teacher": results.get("teacher"),
@@ -213,6 +216,6 @@ def _plain(value: Any) -> str:
 def _glossary() -> str:
     columns: tuple[Column, ...] = (*OUTCOME, *TRANSFER, *COST)
     pairs = [element("dt", text(column.heading)) + element("dd", text(column.meaning)) for column in columns]
-    note = "Scores run from 0 to 1. The small figures under a score are its 95 % interval, drawing lessons anew, and ± the "
-    note += f"standard deviation over seeds. {DASH} stands where a figure has no meaning."
+    note = "Scores run from 0 to 1. The small figures under a score are its 95 % interval, lessons and their questions drawn "
+    note += f"anew, and ± the standard deviation over seeds. {DASH} stands where a figure has no meaning."
     return _section("What the figures mean", element("dl", *pairs, class_="making"), note)

@@ -1,4 +1,4 @@
-"""The trade-off in one picture: what was kept across, what was learned upwards, the seconds as the size of the mark. SVG."""
+"""The trade-off in a picture: what was kept across, what was learned upwards, the seconds as the size of the mark. SVG."""
 
 from __future__ import annotations
 
@@ -38,13 +38,25 @@ class Spot:
 
 
 def trade_off(shown: Sequence[Series]) -> str:
-    """The scatter of the methods that have both numbers; empty when none has."""
+    """A scatter for every pair of figures that some method has in full; empty when none has."""
+    one_lesson = all(len(one.row.get("lessons") or ()) < 2 for one in shown)  # then what is kept is what was learned
+    first = ("sentinels" if one_lesson else "kept", "learned", "Learning against keeping.")
+    after = (
+        "stability",
+        "plasticity",
+        "What changed and what did not, right after each period; what came later is not in it.",
+    )
+    drawn = [scatter for pair in (first, after) if (scatter := _scatter(shown, *pair))]
+    return element("div", *drawn, class_="panels") if drawn else ""
+
+
+def _scatter(shown: Sequence[Series], x_key: str, y_key: str, title: str) -> str:
+    """The methods that have both numbers, on axes that begin alike."""
     rows = [one.row for one in shown]
-    x_key, y_key = _axes(rows)
     placed = [one for one in shown if _has(one.row, x_key, y_key)]
     if not placed:
         return ""
-    start_x, start_y = (_start([one.row[key] for one in placed]) for key in (x_key, y_key))
+    start_x = start_y = _start([one.row[key] for one in placed for key in (x_key, y_key)])
     frame = Frame((start_x, 1), (start_y, 1), height=400, left=54, right=30, top=26, bottom=46)
     longest = max((_seconds(one.row) or 0.0 for one in placed), default=0.0)
     spots = sorted((_spot(frame, one, x_key, y_key, longest) for one in placed), key=lambda spot: -spot.r)
@@ -52,16 +64,9 @@ def trade_off(shown: Sequence[Series]) -> str:
     drawn += [_bound(frame, rows, key, start_y) for key in ("floor", "ceiling") if y_key == "learned"]
     drawn += [_bubble(spot) for spot in spots] + _labels(frame, spots)
     caption = "Up and to the right is better." + (_sizes(longest) if longest else "")
-    for start, way in ((start_x, "across"), (start_y, "upwards")):
-        caption += f" The axis {way} begins at {start:g}." if start else ""
+    caption += f" Both axes begin at {start_x:g}." if start_x else ""
     said = "; ".join(spot.said for spot in spots)
-    return figure_of(frame.drawing(said, *drawn), "Learning against keeping.", caption)
-
-
-def _axes(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """The first pair that any method has in full."""
-    pairs = (("stability", "plasticity"), ("sentinels", "learned"), ("kept", "learned"))
-    return next((pair for pair in pairs if any(_has(row, *pair) for row in rows)), pairs[-1])
+    return figure_of(frame.drawing(said, *drawn), title, caption)
 
 
 def _has(row: Mapping[str, Any], *keys: str) -> bool:

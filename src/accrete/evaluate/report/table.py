@@ -18,12 +18,14 @@ class Column:
 
 
 OUTCOME = (
-    Column("floor", "Floor", "the base model, before anything was learned, asked without the passage"),
     Column("learned", "Learned", "mean score on a lesson's probes right after that lesson"),
-    Column("ceiling", "Ceiling", "the base model with the passage before the question"),
     Column("kept", "Kept", "mean score over all lessons after the last one"),
     Column("sentinels", "Sentinels", "share of what the base model knew that is still answered"),
-    Column("forgetting", "Forgetting", "mean drop from the best score before the last lesson to the end"),
+    Column("floor", "Floor", "the base model, before anything was learned, asked without the passage"),
+    Column("ceiling", "Ceiling", "the base model with the passage before the question"),
+    Column(
+        "forgetting", "Forgetting", "mean drop from the best score that was measured before the last lesson to the end"
+    ),
     Column("plasticity", "Plasticity", "share right of changed facts right after their period, from the second on"),
     Column("stability", "Stability", "the same for unchanged facts"),
     Column("versioned", "Versioned", "superseded facts as of their own period, asked after the last lesson"),
@@ -31,7 +33,10 @@ OUTCOME = (
         "token_f1", "Token F1", "word overlap with the truth right after the lesson; of periods, from the second on"
     ),
 )
-KIND = (Column("probes", "Probes", "how many of this kind were asked", quantity), *OUTCOME[:4])
+KIND = (
+    Column("probes", "Probes", "how many of this kind were asked", quantity),
+    *(column for column in OUTCOME[:5] if column.key != "sentinels"),
+)
 TRANSFER = (
     Column("op", "OP", "overall performance: mean of the last row of the matrix"),
     Column("bwt", "BWT", "backward transfer: the end less right after the lesson, the last lesson left out"),
@@ -108,7 +113,8 @@ def _cell(one: Series, column: Column) -> str:
         return element("td", DASH, class_="none")
     low, high = _interval(one, column.key)
     spread = given((one.row.get("spread") or {}).get(column.key))
-    notes = [f"{column.show(low)} to {column.show(high)}"] if low is not None else []
+    bounds = [column.show(bound) for bound in (low, high)]
+    notes = [" to ".join(bounds)] if low is not None and bounds[0] != bounds[1] else []
     notes += [f"± {column.show(spread)}"] if spread is not None else []
     return element("td", text(value), *(element("small", text(note)) for note in notes))
 
