@@ -21,6 +21,7 @@ while [ $# -gt 0 ]; do
         --out) out=$2; shift 2 ;;
         --out=*) out=${1#*=}; shift ;;
         --merge) merge=1; shift ;;
+        -h | --help) sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit ;;
         *) rest+=("$1"); shift ;;
     esac
 done
@@ -74,16 +75,24 @@ if [ -n "$merge" ]; then
 fi
 
 # --- here: submit ----------------------------------------------------------------------------------------------------
+[ -n "${DRY_RUN:-}" ] || command -v sbatch >/dev/null || fail "There is no sbatch here: this is no machine of a Slurm cluster."
+for ((i = 0; i < ${#rest[@]}; i++)); do    # a task would find out an hour later
+    stream=''
+    case ${rest[i]} in --stream=*) stream=${rest[i]#*=} ;; --stream) stream=${rest[i + 1]:-} ;; esac
+    if [ -n "$stream" ]; then "$ACCRETE" streams "$stream" >/dev/null || exit 2; fi
+done
+# The list is JSON on one line; the name is the first key of each object.
+known=$("$ACCRETE" methods --json | grep -o '"name": *"[^"]*"' | sed 's/.*: *"//; s/"$//')
+chosen=$(tr -s ', ' '\n' <<<"$methods" | sed '/^$/d')
+if [ "$methods" = all ]; then chosen=$known; fi
+for method in $chosen; do
+    grep -qxF -- "$method" <<<"$known" || fail "There is no method $method; known: $(tr '\n' ' ' <<<"$known" | sed 's/ $//')."
+done
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-if [ "$methods" = all ]; then
-    # The list is JSON on one line; the name is the first key of each object.
-    "$ACCRETE" methods --json | grep -o '"name": *"[^"]*"' | sed 's/.*: *"//; s/"$//' >"$out/methods.txt"
-else
-    tr -s ', ' '\n' <<<"$methods" | sed '/^$/d' >"$out/methods.txt"
-fi
+printf '%s\n' ${chosen:+$chosen} >"$out/methods.txt"
+if [ -z "$chosen" ]; then fail "There is no method to measure."; fi
 last=$(($(wc -l <"$out/methods.txt") - 1))
-[ "$last" -ge 0 ] || fail "There is no method to measure."
 
 submit() {
     if [ -n "${DRY_RUN:-}" ]; then

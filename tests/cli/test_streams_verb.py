@@ -120,6 +120,7 @@ def test_the_benchmark_measures_the_baseline_first_and_finds_it_again(squad, mod
     result = run(*asked)
     assert result.exit_code == 0, result.output
     assert "before any lesson: 2 questions" in result.stdout and "No lessons yet: this is the baseline" in result.stdout
+    assert "exactly right: 0 of 2 before, 0 now" in result.stdout and "no ratio says much" in result.stdout
     found = json.loads(run(*asked, "--json").stdout)
     assert found["baseline_was"] == "stored" and found["now"] == found["baseline"] and found["questions"] == 2
     assert set(found["forgetting_ratio"]) == set(found["now"]) == {"exact_match", "f1"}

@@ -286,7 +286,9 @@ def test_the_trade_off_is_what_was_learned_against_what_was_kept():
     rows = [{"method": "a", "learned": 0.9, "kept": 0.4, "sentinels": 0.8, "learn_seconds": 4.0, "lessons": [{}, {}]}]
     assert "a: kept 0.40, learned 0.90, 4.0 s a lesson" in trade_off(series(rows))
     once = [row | {"lessons": [{}]} for row in rows]
-    assert "a: sentinels 0.80, learned 0.90" in trade_off(series(once)), "of one lesson what is kept is what was learned"
+    assert "a: sentinels 0.80, learned 0.90" in trade_off(series(once)), (
+        "of one lesson what is kept is what was learned"
+    )
     assert trade_off(series([{"method": "a", "learned": 0.9}])) == ""
 
 
@@ -295,7 +297,9 @@ def test_what_changed_and_what_did_not_is_a_picture_beside_it():
     drawn = trade_off(series(rows))
     assert drawn.count("<svg") == 2 and f"b: stability 0.95, plasticity 0.60, {DASH} a lesson" in drawn
     assert drawn.index("Learning against keeping") < drawn.index("What changed and what did not")
-    assert "Both axes begin at 0.8." in drawn and "Both axes begin at 0.5." in drawn, "neither of a picture is cut alone"
+    assert "Both axes begin at 0.8." in drawn and "Both axes begin at 0.5." in drawn, (
+        "neither of a picture is cut alone"
+    )
 
 
 def test_marks_at_one_place_are_all_named_apart():

@@ -18,6 +18,10 @@ if [ "$1" = methods ]; then
     echo '[{"name": "ant", "summary": "the \\"name\\"", "capabilities": ["name"]}, {"name": "bee_two", "summary": ""}]'
     exit
 fi
+if [ "$1" = streams ]; then
+    if [ "$2" = nosuch ]; then echo "no stream" >&2; exit 2; fi
+    exit
+fi
 printf '%s\\n' "$@" >"$here/called"
 exit "${FAILS:-0}"
 """
@@ -60,6 +64,31 @@ def test_all_methods_are_an_array_and_the_merge_waits_for_it(slurm, tmp_path):
     assert array.endswith(f"{SCRIPT} --stream temporal --limit 60 --out {out}")
     assert "--dependency=afterany:41" in merge and merge.endswith(f"{SCRIPT} --merge --out {out}")
     assert "Job 41 measures 2 methods, job 42 joins them" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--stream", "nosuch"), "no stream"),
+        (("--stream=nosuch",), "no stream"),
+        (("--stream", "world", "--methods", "cat,ant"), "There is no method cat; known: ant bee_two."),
+        (("--stream", "world", "--methods", ","), "There is no method to measure."),
+    ],
+)
+def test_what_every_task_would_stumble_over_is_said_before_anything_is_submitted(slurm, given, said):
+    result = slurm(*given, "--out", "o")
+    assert result.returncode == 2 and said in result.stderr and slurm.told("submitted") == []
+
+
+def test_without_slurm_it_says_so_and_help_is_the_head_of_the_file(slurm):
+    bare = slurm("--stream", "world", "--out", "o", PATH="/usr/bin:/bin")
+    assert bare.returncode == 2 and bare.stderr.count("\n") == 1 and "no sbatch here" in bare.stderr
+    helped = slurm("--help")
+    assert (
+        helped.returncode == 0
+        and helped.stdout.startswith("`accrete compare` on a Slurm cluster")
+        and "set -e" not in helped.stdout
+    )
 
 
 def test_named_methods_and_a_dry_run(slurm, tmp_path):

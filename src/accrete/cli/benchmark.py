@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NAMES = {"exact_match": "exact match", "f1": "F1"}
+FEW = 10  # right answers; with fewer one more or less is a tenth of them
 
 
 @verb
@@ -47,6 +48,12 @@ def benchmark(
             lost = "-" if ratio is None else f"{ratio:.1%}"
             table.add_row(shown, figure(found["baseline"][name]), figure(found["now"][name]), lost)
         console.print(table)
+        before, now = (round(found[which]["exact_match"] * found["questions"]) for which in ("baseline", "now"))
+        console.print(f"exactly right: {before} of {found['questions']:,} before, {now} now")
+        if before < FEW:
+            console.print(
+                f"The base answers fewer than {FEW} of these: no ratio says much of what it forgot.", style="dim"
+            )
         if found["baseline_was"] == "measured":
             first = "" if found["lessons"] else "No lessons yet: this is the baseline. "
             console.print(f"{first}The base model's figures are kept in {found['baseline_file']}", markup=False)

@@ -170,3 +170,14 @@ def test_only_dated_facts_can_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(HomeError, match="Cannot write into"):
         write(make("temporal", Options(facts=2)), tmp_path / "file")
+
+
+def test_a_period_of_which_only_the_questions_are_known_is_read_back(tmp_path):
+    """TemporalWiki without its articles."""
+    made = read(lay(tmp_path, passages=[passage("2018", text=""), passage("2020")]))
+    assert made.tasks[0].document.text == "" and made.tasks[0].probes
+    write(made, tmp_path / "again")
+    assert read(tmp_path / "again").tasks == made.tasks
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DocumentError, match=r"passages\.jsonl, line 1"):
+        read(lay(tmp_path / "none", passages=[passage("2018", text=None), passage("2020")]))

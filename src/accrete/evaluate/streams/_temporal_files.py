@@ -173,7 +173,8 @@ def _passages(path: Path) -> dict[str, list[tuple[str, str]]]:
         row = {"text": entry} if isinstance(entry, str) else entry
         if not isinstance(row, dict):
             raise DocumentError(f"{where} is neither a text nor an object with one.")
-        said = (text_of(row, "subject", where, default=""), text_of(row, "text", where))
+        told = row.get("text") != ""  # an empty one is a period of which only the questions are known
+        said = (text_of(row, "subject", where, default=""), text_of(row, "text", where) if told else "")
         found.setdefault(_period(row, keys, where), []).append(said)
     if not found:
         raise DocumentError(f"{shown(path)} holds no passage.")
