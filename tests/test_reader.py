@@ -54,6 +54,16 @@ def test_losses_are_those_of_the_domain_named(learner):
     assert adapter.active == "land"
 
 
+def test_of_a_text_that_is_too_long_it_is_known_how_much_is_read(home):
+    reading = make(home, lm=tiny_lm(layers=1, max_position_embeddings=96)).reader
+    assert reading.tokens_read(Query("Who?"), 8) == (0, 0)
+    short, long = ("The keeper of Norvik is old. " * times for times in (2, 60))
+    read, whole = reading.tokens_read(Query("Who?", short), 8)
+    assert read == whole > 0
+    read, whole = reading.tokens_read(Query("Who?", long), 8)
+    assert 0 < read < 96 < whole
+
+
 def test_of_a_long_lesson_some_is_measured_drawn_evenly(learner, monkeypatch):
     """A lesson that says one thing over and over has the loss of one that says it once."""
     once, often = (Document("d", "The keeper of Norvik is old. " * times) for times in (3, 60))

@@ -16,6 +16,7 @@ from accrete.methods.base import Method
 from accrete.scoring import SENTINEL_TOKENS, grade
 from accrete.types import Answer, Lesson, Probe, Query
 
+JOINED = 8  # tokens, at most, that a text and what stands around it have in common
 MEASURED = 4_000  # tokens of a lesson whose loss is measured before and after: a pass over a book would take minutes
 
 
@@ -65,6 +66,14 @@ class Reader:
                 yield from pieces
                 return
         yield from self._written(query, conditioning.again, max_new_tokens) if decode.abstains(text) else held
+
+    def tokens_read(self, query: Query, max_new_tokens: int) -> tuple[int, int]:
+        """How many of the first tokens of a query's context have room before it, and how many there are."""
+        bare, read = (
+            len(prompt_ids(self.lm, query.question, context, max_new_tokens)) for context in ("", query.context)
+        )
+        whole = self.lm.count_tokens(query.context)
+        return (read - bare if whole - (read - bare) > JOINED else whole), whole
 
     def _written(self, query: Query, conditioning: decode.Conditioning, max_new_tokens: int) -> Iterator[str]:
         ids = prompt_ids(self.lm, query.question, decode.context_of(query, conditioning), reserve=max_new_tokens)

@@ -168,6 +168,7 @@ def ask(
 ) -> None:
     """Ask the model as it is now; with --context it reads a text first."""
     from accrete.data.documents import read_document
+    from accrete.types import Query
 
     if not question.strip():
         raise DocumentError("The question is empty.")
@@ -175,6 +176,9 @@ def ask(
     learner = session.learner()
     answer = learner.ask(question, context=passage, domain=domain, as_of=as_of, max_new_tokens=max_new_tokens)
     status = learner.history.active()
+    read, whole = learner.reader.tokens_read(Query(question, passage), max_new_tokens)
+    if read < whole:
+        print(f"{context} is longer than the model reads: the first {read:,} of {whole:,} tokens", file=sys.stderr)
     result = {
         "question": question,
         "answer": answer.text,
