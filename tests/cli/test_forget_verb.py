@@ -109,3 +109,21 @@ def test_forgetting_tells_of_lessons_and_not_of_what_was_loaded_or_taken_out(cal
     call("load", "mark")
     found = call("forgetting")
     assert (found["lessons"], found["domains"], [row["what"] for row in found["since"]]) == (0, [], ["checkpoint mark"])
+
+
+@pytest.mark.parametrize(
+    ("method", "known"), [("retrieve", "read: given.jsonl"), ("retrieve_logits", "from: given.jsonl")]
+)
+def test_an_answer_says_what_it_came_from_or_that_it_is_the_base_models(model, home, tmp_path, method, known):
+    (tmp_path / "given.jsonl").write_text('{"question": "Who is the mayor of Vonnat?", "answer": "Tolva Griek"}\n')
+    options = ["--model", model, "--home", home, "--method", method, "--offline"]
+    options += ["--set", "sure=1.0", "--set", "depth=0.5"] if method == "retrieve_logits" else []
+
+    def say(*arguments) -> str:
+        found = CliRunner().invoke(app, [str(part) for part in (*arguments, *options)])
+        assert found.exit_code == 0, found.output
+        return found.stdout
+
+    say("learn", tmp_path / "given.jsonl")
+    assert known in say("ask", "Who is the mayor of Vonnat?")
+    assert "from: the base model; nothing that was learned says it" in say("ask", "Who is the mayor of Zorvania?")

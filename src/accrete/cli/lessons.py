@@ -194,8 +194,8 @@ def ask(
             where = f", characters {p.start} to {p.end}" if p.end else ", a given answer"
             said = f"read: {p.document}{where}" if p.text else f"from: {p.document}"
             console.print(f"   {said}", markup=False, style="dim")
-        if not answer.sources and getattr(learner.method, "reads", False):
-            console.print("   read: nothing that was learned says it", style="dim")
+        if not answer.sources and getattr(learner.method, "cites", False):
+            console.print("   from: the base model; nothing that was learned says it", style="dim")
 
     session.print(result, human)
 

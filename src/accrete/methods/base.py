@@ -43,7 +43,7 @@ class Method(ABC):
     """A way of learning. A subclass is a file of this package: `<name>.py` holds the one class, its docstring the summary.
 
     `parts` names the attributes that hold state; saving, loading, undo and digests follow from them. Optional
-    capabilities are methods named in CAPABILITIES, found by their presence; so are the hooks of Derives and Reads.
+    capabilities are methods named in CAPABILITIES, found by their presence; so are the hooks of Derives, Reads and Cites.
     """
 
     Config: ClassVar[type[Config]]
@@ -77,6 +77,12 @@ class Reads(Protocol):
     """The mark of methods that put a document's own text before the question: they need no study items that are made up."""
 
     reads: bool
+
+
+class Cites(Protocol):
+    """The mark of methods whose answers name the documents they came from; one that names none is the base model's own."""
+
+    cites: bool
 
 
 class RandomState:

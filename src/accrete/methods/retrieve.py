@@ -44,7 +44,8 @@ class Retrieve(Method):
 
     Config = Options
     parts = ("index", "random")
-    reads = True  # passages, which an answer names; where it names none, there was nothing to read
+    reads = True  # the text itself, so that nobody need write study items about it
+    cites = True  # an answer names what it came from; where it names nothing, it is the base model's
 
     def __init__(self, lm: LM, config: Options):
         self.lm, self.config = lm, config

@@ -98,6 +98,7 @@ class RetrieveLogits(Method):
 
     Config = Options
     parts = ("store", "space", "random")
+    cites = True  # an answer names what it came from; where it names nothing, it is the base model's
 
     def __init__(self, lm: LM, config: Options):
         self.lm, self.config = lm, config
