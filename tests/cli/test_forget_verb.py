@@ -117,7 +117,7 @@ def test_forgetting_tells_of_lessons_and_not_of_what_was_loaded_or_taken_out(cal
 def test_an_answer_says_what_it_came_from_or_that_it_is_the_base_models(model, home, tmp_path, method, known):
     (tmp_path / "given.jsonl").write_text('{"question": "Who is the mayor of Vonnat?", "answer": "Tolva Griek"}\n')
     options = ["--model", model, "--home", home, "--method", method, "--offline"]
-    options += ["--set", "sure=1.0", "--set", "depth=0.5"] if method == "retrieve_logits" else []
+    options += ["--set", "sure=0.0"] if method == "retrieve_logits" else []
 
     def say(*arguments) -> str:
         found = CliRunner().invoke(app, [str(part) for part in (*arguments, *options)])
