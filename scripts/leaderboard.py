@@ -42,7 +42,7 @@ COLUMNS = {
     ),
     "ceiling": ("ceiling", "the base model with the passage before the question"),
     "kept": ("kept", "score over all lessons after the last one"),
-    "forgetting": ("forgetting", "mean drop from the best score to the end"),
+    "forgetting": ("forgetting", "mean drop from the best score that was measured to the end"),
     "sentinels": ("sentinels", "share of what the base model knew that is still answered"),
     "plasticity": ("plasticity", "changed facts right after their period"),
     "stability": ("stability", "unchanged facts right after their period"),
@@ -136,7 +136,8 @@ Written by `python scripts/leaderboard.py --write` from `leaderboard.json`; do n
 stream one after another, on the same base model, and is asked closed-book; `peft_lora` is a plain LoRA loop of
 transformers and peft (`benchmarks/peer_lora.py`: rank, rate and batch of accrete's own LoRA, 30 epochs a lesson), without
 replay or anything that holds it to its base. Floor and ceiling are the base model without and with the passage before the
-question. Seconds and memory are those of the machine named.
+question. Seconds and memory are those of the machine named, which had other work to do beside: they say which method is
+slower, not how slow. Each command makes its row alone.
 """
 FOOT = """## Published figures of another model
 

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from accrete.errors import DocumentError
-from accrete.evaluate.streams import Options, make
+from accrete.evaluate.streams import Options, digest, make
+from accrete.evaluate.streams._written import write
 
 CHANGED = (
     'subject,relation,object\nMarek Vold,member of sports team,FC Tarn\n"Ostby, Inc",chief executive officer,Lene Aas\n'
@@ -49,6 +50,25 @@ def test_temporalwiki(tmp_path):
     assert {item.answer for item in first.document.items} == {"FC Tarn", "Lene Aas"}  # what changed is taught
     assert any("September 2021" in item.question for item in first.document.items)
     assert not {item.question for item in first.document.items} & {probe.question for probe in first.probes}
+
+
+@pytest.mark.parametrize("layout", ["with a Diffset", "probes alone", "nothing changed", "one passage for two"])
+def test_temporalwiki_that_was_written_is_read_back(tmp_path, layout):
+    """The first month's kinds, the passages that answer and those that merely name a subject, and no text at all."""
+    (tmp_path / "there").mkdir()
+    there = twiki(tmp_path / "there", diffset=layout in ("with a Diffset", "one passage for two"))
+    if layout == "nothing changed":
+        for file in there.glob("twiki_probes/*_changed.csv"):
+            file.unlink()
+    if layout == "one passage for two":
+        told = 'text\n"Marek Vold of FC Tarn met Lene Aas, chief of Ostby, Inc, in Tarn."\n'
+        (there / "TWiki_Diffsets" / "wikipedia_0809_gpt2.csv").write_text(told)
+    stream = load(there)
+    write(stream, tmp_path / "written")
+    again = load(tmp_path / "written")
+    assert again.tasks == stream.tasks and digest(again) == digest(stream)
+    rows = [json.loads(line) for line in (tmp_path / "written" / "passages.jsonl").read_text("utf-8").splitlines()]
+    assert {row["subject"] for row in rows if not row["text"]} <= {None}, "nothing is about nobody"
 
 
 def test_a_limit_asks_about_as_many_changed_as_unchanged(tmp_path):

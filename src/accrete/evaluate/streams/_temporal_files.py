@@ -2,9 +2,11 @@
 
 A folder holds, each as .jsonl (an object a line) or as .json (a list, or lists in objects by period):
   facts      subject, relation, value, valid_from, valid_until
-  passages   timestamp, text, and the subject where a passage is about one; in {"2020": ["...", ...]} a text alone will do
+  passages   timestamp, text, and the subject where a passage is about one; in {"2020": ["...", ...]} a text alone will do.
+             An empty text is a period of which only the questions are known
   probes     prompt, ground_truth, subject, relation, current_value, previous_value, valid_from, valid_until, timestamp,
-             is_changed; {"2020": {"changed": [...], "unchanged": [...]}} says the timestamp and is_changed by its keys
+             is_changed; {"2020": {"changed": [...], "unchanged": [...]}} says the timestamp and is_changed by its keys.
+             context and kind, where they are others than the passages, the periods and is_changed make them
   items      timestamp, question, answer: what is studied. May be missing: then it is made of the facts that hold.
 Dates are ISO. `previous_value` is what held before the current value, null where nothing is known to have.
 """
@@ -25,7 +27,8 @@ from accrete.files import write_atomically
 from accrete.types import Document, Example, Fact, Probe
 
 NAMES = ("facts", "passages", "probes")
-
+Told = Mapping[tuple[str, str], list[str]]
+"""The passages by period and subject; the subject is empty for those that are about no single one."""
 
 GIVEN = "given, in wordings that no probe has"
 MADE = "two plain questions about each fact that holds, made, as there is no items file"
@@ -59,10 +62,16 @@ def write(stream: Stream, folder: Path) -> None:
         raise UsageError(f'The stream "{stream.name}" has no dated facts to write.')
     facts = list(dict.fromkeys(fact for _, fact in probes if fact))
     before = _ended(facts)
+    told = _by_subject({task.name: _told(task) for task in stream.tasks})
+    first = min((task.name for task in stream.tasks), default="")
     tables: dict[str, Iterable[dict[str, Any]]] = {
         "facts": map(asdict, facts),
-        "passages": (row for task in stream.tasks for row in _passage_rows(task)),
-        "probes": (_probe_row(probe, fact, before) for probe, fact in probes if fact),
+        "passages": (
+            {"timestamp": task.name, "subject": subject or None, "text": text}
+            for task in stream.tasks
+            for subject, text in _told(task)
+        ),
+        "probes": (_probe_row(p, fact, before) | _unlike(p, fact, told, first) for p, fact in probes if fact),
         "items": (
             {"timestamp": task.name, "question": item.question, "answer": item.answer}
             for task in stream.tasks
@@ -87,10 +96,21 @@ def _save(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _passage_rows(task: Task) -> Iterator[dict[str, Any]]:
-    subjects = {probe.context: probe.fact.subject for probe in task.probes if probe.fact}
-    for text in task.document.text.split("\n\n"):
-        yield {"timestamp": task.name, "subject": subjects.get(text), "text": text}
+def _told(task: Task) -> list[tuple[str, str]]:
+    """(subject or nothing, text) of its passages; one that answers for several subjects is about none of them."""
+    subjects: dict[str, set[str]] = {}
+    for probe in task.probes:
+        if probe.fact and probe.context:
+            subjects.setdefault(probe.context, set()).add(probe.fact.subject)
+    alone = {text: next(iter(found)) for text, found in subjects.items() if len(found) == 1}
+    return [(alone.get(text, ""), text) for text in task.document.text.split("\n\n")]
+
+
+def _unlike(probe: Probe, fact: Fact, told: Told, first: str) -> dict[str, str]:
+    """What a reader could not tell from the other fields."""
+    period = probe.as_of or ""
+    made = {"context": _context(told, period, fact), "kind": kind_of(probe.kind == "changed", first=period == first)}
+    return {key: mine for key, other in made.items() if (mine := getattr(probe, key)) != other}
 
 
 def _probe_row(probe: Probe, fact: Fact, before: Mapping[tuple[str, str, str], str]) -> dict[str, Any]:
@@ -182,10 +202,7 @@ def _passages(path: Path) -> dict[str, list[tuple[str, str]]]:
 
 
 def _probes(path: Path, passages: Mapping[str, list[tuple[str, str]]], first: str) -> dict[str, list[Probe]]:
-    by_subject: dict[tuple[str, str], list[str]] = {}
-    for period, said in passages.items():
-        for subject, text in said:
-            by_subject.setdefault((period, subject), []).append(text)
+    told = _by_subject(passages)
     found: dict[str, list[Probe]] = {}
     for keys, row, where in records(path):
         if not isinstance(row, dict):
@@ -198,20 +215,35 @@ def _probes(path: Path, passages: Mapping[str, list[tuple[str, str]]], first: st
         changed = row.get("is_changed", keys[-1] == "changed" if keys else None)
         if not isinstance(changed, bool):
             raise DocumentError(f'{where}: "is_changed" is neither true nor false.')
-        subject = fact.subject.lower()
-        context = by_subject.get((period, fact.subject)) or [
-            text for text in by_subject.get((period, ""), ()) if subject in text.lower()
-        ]
+        context = text_of(row, "context", where, default=_context(told, period, fact))
         question, truth = text_of(row, "prompt", where), text_of(row, "ground_truth", where)
-        kind = kind_of(changed, first=period == first)
-        found.setdefault(period, []).append(Probe(question, (truth,), " ".join(context), fact, kind, period))
+        kind = text_of(row, "kind", where, default=kind_of(changed, first=period == first))
+        found.setdefault(period, []).append(Probe(question, (truth,), context, fact, kind, period))
     if not found:
         raise DocumentError(f"{shown(path)} holds no probe.")
     return found
 
 
+def _by_subject(passages: Mapping[str, Iterable[tuple[str, str]]]) -> Told:
+    found: dict[tuple[str, str], list[str]] = {}
+    for period, said in passages.items():
+        for subject, text in said:
+            found.setdefault((period, subject), []).append(text)
+    return found
+
+
+def _context(told: Told, period: str, fact: Fact) -> str:
+    """The passages about the fact's subject, else those about nobody that name it."""
+    subject = fact.subject.lower()
+    texts = told.get((period, fact.subject)) or [t for t in told.get((period, ""), ()) if subject in t.lower()]
+    return " ".join(texts)
+
+
 def _items(path: Path) -> dict[str, list[Example]]:
+    """By period; an empty file says that nothing is studied."""
     found: dict[str, list[Example]] = {}
+    if not path.stat().st_size:
+        return found
     for keys, row, where in records(path):
         if not isinstance(row, dict):
             raise DocumentError(f"{where} is no object.")
