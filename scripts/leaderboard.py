@@ -42,7 +42,10 @@ COLUMNS = {
     ),
     "ceiling": ("ceiling", "the base model with the passage before the question"),
     "kept": ("kept", "score over all lessons after the last one"),
-    "forgetting": ("forgetting", "mean drop from the best score that was measured to the end"),
+    "forgetting": (
+        "forgetting",
+        "mean drop from the best score that was measured to the end, a lower bound without --full-matrix",
+    ),
     "sentinels": ("sentinels", "share of what the base model knew that is still answered"),
     "plasticity": ("plasticity", "changed facts right after their period"),
     "stability": ("stability", "unchanged facts right after their period"),

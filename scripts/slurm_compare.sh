@@ -10,7 +10,7 @@
 # ("--time=2:00:00 --gres=gpu:1"), and DRY_RUN=1 prints what would be submitted. Ends where Slurm takes over.
 set -euo pipefail
 
-fail() { echo "slurm_compare.sh: $1" >&2; exit 2; }
+fail() { echo "slurm_compare.sh: $1" >&2; exit "${2:-2}"; }
 
 methods=all out='' merge='' rest=()
 while [ $# -gt 0 ]; do
@@ -75,23 +75,37 @@ if [ -n "$merge" ]; then
 fi
 
 # --- here: submit ----------------------------------------------------------------------------------------------------
-[ -n "${DRY_RUN:-}" ] || command -v sbatch >/dev/null || fail "There is no sbatch here: this is no machine of a Slurm cluster."
-for ((i = 0; i < ${#rest[@]}; i++)); do    # a task would find out an hour later
-    stream=''
-    case ${rest[i]} in --stream=*) stream=${rest[i]#*=} ;; --stream) stream=${rest[i + 1]:-} ;; esac
-    if [ -n "$stream" ]; then "$ACCRETE" streams "$stream" >/dev/null || exit 2; fi
+[ -n "${DRY_RUN:-}" ] || command -v sbatch >/dev/null || fail "There is no sbatch here: this is no machine of a Slurm cluster." 1
+stream=''    # what every task would stumble over is said here: they would an hour later
+for ((i = 0; i < ${#rest[@]}; i++)); do
+    case ${rest[i]} in
+        --stream | --document) stream=${rest[i + 1]:-} ;;
+        --stream=* | --document=*) stream=${rest[i]#*=} ;;
+        *) continue ;;
+    esac
+    case ${rest[i]} in
+        --stream*) "$ACCRETE" streams "$stream" >/dev/null || exit 2 ;;
+        *) [ -e "$stream" ] || fail "There is no document $stream." ;;
+    esac
 done
-# The list is JSON on one line; the name is the first key of each object.
-known=$("$ACCRETE" methods --json | grep -o '"name": *"[^"]*"' | sed 's/.*: *"//; s/"$//')
-chosen=$(tr -s ', ' '\n' <<<"$methods" | sed '/^$/d')
-if [ "$methods" = all ]; then chosen=$known; fi
-for method in $chosen; do
-    grep -qxF -- "$method" <<<"$known" || fail "There is no method $method; known: $(tr '\n' ' ' <<<"$known" | sed 's/ $//')."
-done
+[ -n "$stream" ] || fail "Name a stream with --stream, or a document with --document."
+# The command's own Python where it lies beside it: what starts accrete need not be on the path of a cluster's machine.
+python=$(dirname "$(command -v "$ACCRETE" || true)")/python
+[ -x "$python" ] || python=$(command -v python3 || command -v python) || fail "There is no python here." 1
+listed=$("$ACCRETE" methods --json) || exit 2
+chosen=$("$python" -c '
+import json, sys
+known = [method["name"] for method in json.loads(sys.argv[1])]
+asked = sys.argv[2].replace(",", " ").split()
+wrong = [name for name in asked if name not in known and name != "all"]
+if wrong or not asked:
+    said = f"There is no method {wrong[0]}" if wrong else "There is no method to measure"
+    sys.exit(f"slurm_compare.sh: {said}; known: {chr(32).join(known)}.")
+print("\n".join(known if "all" in asked else dict.fromkeys(asked)))
+' "$listed" "$methods") || exit 2
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-printf '%s\n' ${chosen:+$chosen} >"$out/methods.txt"
-if [ -z "$chosen" ]; then fail "There is no method to measure."; fi
+printf '%s\n' "$chosen" >"$out/methods.txt"
 last=$(($(wc -l <"$out/methods.txt") - 1))
 
 submit() {

@@ -32,7 +32,7 @@ def test_one_document_and_its_questions_in_a_process_of_its_own(model_directory,
     assert (found["stream"], found["lessons"]) == ("documents", 1)
     (row,) = found["rows"]
     assert set(KEYS) <= set(row) and row["error"] is None and row["floor"] is not None and row["bwt"] is None
-    assert result.stderr == ""  # --json says nothing on the way
+    assert "full_finetune: " in result.stderr and "accrete: " not in result.stderr, "what goes on is said beside it"
     asked = json.loads((tmp_path / "out" / "seed-0" / "full_finetune.json").read_text())
     assert asked["study"] == "auto"  # a plain text gives no study items
     again = run("compare", *chosen, *settings)  # everything is there: nothing is measured anew

@@ -46,7 +46,7 @@ def test_without_lessons_the_baseline_is_measured_and_kept(learner, probes):
     assert found["now"] == found["baseline"] == {"exact_match": 1.0, "f1": 1.0}
     assert found["forgetting_ratio"] == {"exact_match": 0.0, "f1": 0.0}
     kept = json.loads(Path(found["baseline_file"]).read_text())
-    assert kept["scores"] == found["baseline"] and kept["base_digest"] == learner.base
+    assert kept["scores"] == {"exact_match": [1.0, 1.0], "f1": [1.0, 1.0]} and kept["base_digest"] == learner.base
     assert Path(found["baseline_file"]).parent == learner.home / "benchmarks" and json.dumps(found)
 
 
@@ -79,8 +79,12 @@ def test_other_questions_and_other_bases_have_baselines_of_their_own(learner, pr
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{", '{"scores": {"exact_match": 1}}', '{"scores": {"exact_match": 2, "f1": 1}}'],
-)
+    [
+        "", "[]", "{", '{"scores": {"exact_match": [1, 1]}}', '{"scores": {"exact_match": [1, 2], "f1": [1, 1]}}',
+        '{"scores": {"exact_match": [1], "f1": [1]}}', '{"scores": {"exact_match": [1, NaN], "f1": [1, 1]}}',
+        '{"scores": {"exact_match": 0.5, "f1": 0.5}}',  # as it was kept before
+    ],
+)  # fmt: skip
 def test_a_damaged_baseline_is_measured_again(learner, probes, content):
     found = benchmark(learner, probes)
     Path(found["baseline_file"]).write_text(content)
@@ -98,7 +102,34 @@ def test_a_home_that_takes_nothing_is_one_sentence(learner, probes, monkeypatch)
 
 def test_every_answer_that_is_accepted_counts(learner, probes):
     halves = [Probe(p.question, ("never",), p.context) for p in probes[:1]] + list(probes[1:])
-    assert scores(learner.reader, halves)["exact_match"] == 0.5
+    assert scores(learner.reader, halves)["exact_match"] == (0.0, 1.0)
+
+
+def measured(learner, monkeypatch, before, now):
+    """The benchmark of a learner with one lesson whose questions are right (1) or wrong (0) as told."""
+    asked = [Probe(f"Question {n}?", ("yes",), "Text.") for n in range(len(before))]
+    told = iter([now, before])
+    monkeypatch.setattr(checking, "scores", lambda *_: dict.fromkeys(checking.SCORES, next(told)))
+    return benchmark(learner, asked)
+
+
+def test_how_many_are_right_how_sure_that_is_and_whether_a_ratio_means_anything(learner, monkeypatch):
+    teach(learner)
+    found = measured(learner, monkeypatch, (1.0,) * 20 + (0.0,) * 20, (1.0,) * 15 + (0.0,) * 25)
+    assert found["right"] == {"baseline": 20, "now": 15} and found["few"] == {"exact_match": False, "f1": False}
+    low, high = found["intervals"]["baseline"]["exact_match"]
+    assert 0.3 < low < 0.4 < 0.6 < high < 0.7  # 0.5 ± 1.96 sqrt(0.25 / 40) = 0.155
+    low, high = found["intervals"]["forgetting_ratio"]["f1"]
+    assert 0.02 < low < 0.1 and found["forgetting_ratio"]["f1"] == 0.25 and 0.4 < high < 0.5
+
+
+def test_few_right_answers_give_no_interval_of_a_ratio_and_none_at_all_no_interval(learner, monkeypatch):
+    teach(learner)
+    found = measured(learner, monkeypatch, (1.0,) * 9 + (0.0,) * 20, (0.0,) * 29)
+    assert found["few"]["exact_match"] and found["forgetting_ratio"]["exact_match"] == 1.0
+    assert found["intervals"]["forgetting_ratio"]["exact_match"] is None
+    assert found["intervals"]["now"]["exact_match"] is None, "where nothing is right, drawing anew says nothing"
+    assert found["intervals"]["baseline"]["exact_match"] is not None and json.dumps(found, allow_nan=False)
 
 
 def test_as_base_goes_back_whatever_happens(learner):

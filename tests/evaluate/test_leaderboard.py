@@ -73,6 +73,15 @@ def test_a_row_shows_floor_ceiling_interval_command_and_commit(script):
     assert "1B parameters" in published and "| CASM | 0.329 | 0.258 | 0.056 |" in published
 
 
+def test_forgetting_is_told_as_what_it_is(script):
+    made = entry(script)
+    made["rows"][0]["forgetting"] = 0.1
+    assert "the best score that was measured to the end, a lower bound without --full-matrix" in script.section(
+        "x", made
+    )
+    assert "Each command makes its row alone." in script.HEAD
+
+
 def test_a_method_that_failed_is_a_row_of_the_same_width(script):
     table = [
         line for line in script.section("temporal", entry(script, error="no | memory\nleft")).split("\n") if "|" in line

@@ -65,6 +65,15 @@ def merged(*folders):
     return merge({str(folder): read(folder) for folder in folders})
 
 
+def test_of_a_method_that_failed_what_is_known_of_the_base_stands(tmp_path):
+    ant, bee = read(measure(tmp_path / "one", {"ant": "no memory", "bee": 0.5}, seeds=(0, 1)))["rows"]
+    assert ant["error"] == "no memory" and ant["learned"] is None is ant["sentinels"]
+    for key in ("floor", "ceiling", "ceiling_left_out"):
+        assert ant[key] == bee[key] is not None, key
+    (alone,) = read(measure(tmp_path / "two", {"ant": "no memory"}))["rows"]
+    assert (alone["floor"], alone["ceiling"], alone["kept"]) == (0.0, 1.0, None)
+
+
 def test_the_rows_of_all_machines_are_one_table(tmp_path):
     one, two = measure(tmp_path / "one", {"ant": 1.0}), measure(tmp_path / "two", {"bee": 0.5})
     found = merged(one, two)

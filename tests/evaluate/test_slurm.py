@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,17 +73,34 @@ def test_all_methods_are_an_array_and_the_merge_waits_for_it(slurm, tmp_path):
         (("--stream", "nosuch"), "no stream"),
         (("--stream=nosuch",), "no stream"),
         (("--stream", "world", "--methods", "cat,ant"), "There is no method cat; known: ant bee_two."),
-        (("--stream", "world", "--methods", ","), "There is no method to measure."),
+        (("--stream", "world", "--methods", "all,cat"), "There is no method cat; known: ant bee_two."),
+        (("--stream", "world", "--methods", "nosuch,ant"), "There is no method nosuch"),
+        (("--stream", "world", "--methods", ","), "There is no method to measure; known: ant bee_two."),
+        (("--stream",), "Name a stream with --stream"),
+        (("--document", "nowhere.md"), "There is no document nowhere.md."),
+        (("--limit", "3"), "Name a stream with --stream, or a document with --document."),
     ],
 )
-def test_what_every_task_would_stumble_over_is_said_before_anything_is_submitted(slurm, given, said):
-    result = slurm(*given, "--out", "o")
+@pytest.mark.parametrize("dry", ["", "1"])
+def test_what_every_task_would_stumble_over_is_said_before_anything_is_submitted(slurm, tmp_path, given, said, dry):
+    result = slurm("--out", "o", *given, DRY_RUN=dry)
     assert result.returncode == 2 and said in result.stderr and slurm.told("submitted") == []
+    assert result.stderr.count("\n") == 1 and "sbatch" not in result.stdout and not (tmp_path / "o").exists()
+
+
+def test_the_real_command_says_which_streams_and_methods_there_are(slurm):
+    """Not only the made-up one: what `accrete methods --json` writes is what is read here."""
+    real = {"ACCRETE": str(Path(sys.executable).parent / "accrete"), "DRY_RUN": "1", "OMP_NUM_THREADS": "1"}
+    wrong = slurm("--stream", "nosuch", "--methods", "nosuch,retrieve", "--out", "o", **real)
+    assert wrong.returncode == 2 and 'There is no stream "nosuch"' in wrong.stderr
+    wrong = slurm("--stream", "world", "--methods", "nosuch,retrieve", "--out", "o", **real)
+    assert wrong.returncode == 2 and "There is no method nosuch; known: " in wrong.stderr and "retrieve" in wrong.stderr
+    assert slurm("--stream", "world", "--methods", "retrieve", "--out", "o", **real).stderr.count("sbatch ") == 2
 
 
 def test_without_slurm_it_says_so_and_help_is_the_head_of_the_file(slurm):
     bare = slurm("--stream", "world", "--out", "o", PATH="/usr/bin:/bin")
-    assert bare.returncode == 2 and bare.stderr.count("\n") == 1 and "no sbatch here" in bare.stderr
+    assert bare.returncode == 1 and bare.stderr.count("\n") == 1 and "no sbatch here" in bare.stderr
     helped = slurm("--help")
     assert (
         helped.returncode == 0
@@ -113,7 +131,7 @@ def test_a_task_measures_its_method_with_the_same_command(slurm, tmp_path):
 def test_a_task_leaves_the_options_of_other_methods_to_theirs(slurm, tmp_path):
     """`compare` refuses an option of a method that it does not measure; one that there is not is still refused."""
     out = tmp_path / "o"
-    slurm("--out", out)
+    slurm("--out", out, "--stream", "x")
     given = (
         "--set",
         "ant.rate=1",

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NAMES = {"exact_match": "exact match", "f1": "F1"}
-FEW = 10  # right answers; with fewer one more or less is a tenth of them
 
 
 @verb
@@ -27,8 +26,8 @@ def benchmark(
 
     The base model is asked once for the same questions; its figures are kept in the home.
     """
+    from accrete.evaluate.benchmark import FEW, questions
     from accrete.evaluate.benchmark import benchmark as measure
-    from accrete.evaluate.benchmark import questions
 
     probes = questions(data, limit)  # what is wrong with the data is said before the model is loaded
     ticker = Ticker("benchmark", bool(session.json))
@@ -43,19 +42,30 @@ def benchmark(
             f"{found['model']}, {taught}: {found['questions']:,} questions of SQuAD 1.1, read with their passage"
         )
         table = plain_table("", "base", "now", "forgetting ratio")
+        intervals = found["intervals"]
         for name, shown in NAMES.items():
-            ratio = found["forgetting_ratio"][name]
-            lost = "-" if ratio is None else f"{ratio:.1%}"
-            table.add_row(shown, figure(found["baseline"][name]), figure(found["now"][name]), lost)
+            said = "-" if found["few"][name] or (ratio := found["forgetting_ratio"][name]) is None else f"{ratio:.1%}"
+            both = (figure(found[when][name]) + _half(intervals[when][name], 1) for when in ("baseline", "now"))
+            table.add_row(shown, *both, said + _half(intervals["forgetting_ratio"][name], 100))
         console.print(table)
-        before, now = (round(found[which]["exact_match"] * found["questions"]) for which in ("baseline", "now"))
-        console.print(f"exactly right: {before} of {found['questions']:,} before, {now} now")
-        if before < FEW:
-            console.print(
-                f"The base answers fewer than {FEW} of these: no ratio says much of what it forgot.", style="dim"
-            )
+        right, count = found["right"], found["questions"]
+        console.print(
+            f"exactly right: {right['baseline']:,} of {count:,} before any lesson, {right['now']:,} now; ± is half of the"
+            " 95 % interval, questions drawn anew"
+        )
+        if any(found["few"].values()):
+            said = "no ratio means anything" if all(found["few"].values()) else "only the ratio shown means something"
+            console.print(f"The base model answers fewer than {FEW} of these: {said} (--limit asks more).")
         if found["baseline_was"] == "measured":
             first = "" if found["lessons"] else "No lessons yet: this is the baseline. "
             console.print(f"{first}The base model's figures are kept in {found['baseline_file']}", markup=False)
 
     session.print(found, human)
+
+
+def _half(interval: list[float] | None, times: float) -> str:
+    """Half of an interval as it stands behind a figure; nothing without one."""
+    if interval is None:
+        return ""
+    half = (interval[1] - interval[0]) / 2 * times
+    return f" ±{half:.1f}" if times > 1 else f" ±{half:.2f}"

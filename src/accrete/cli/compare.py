@@ -30,7 +30,9 @@ Lessons = Annotated[int | None, typer.Option(min=1, help="How many lessons, for 
 Facts = Annotated[int | None, typer.Option(min=1, help="How many facts: a lesson (world), in all (temporal).")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many facts or questions in all.")]
 Data = Annotated[Path | None, typer.Option(help="A file or folder; `accrete streams NAME` says of what form.")]
-Questions = Annotated[Path | None, typer.Option("--probes", help="Questions with answers (.jsonl), for documents.")]
+Questions = Annotated[
+    Path | None, typer.Option("--probes", help="Questions with answers (.jsonl, .json, .csv, .tsv), for documents.")
+]
 StudyOption = Annotated[
     str | None,
     typer.Option("--study", help="Whose study items: gold (given), self, off, auto [gold; auto with --document]."),
@@ -145,7 +147,7 @@ def _run(
     place = out or session.home_directory() / "comparisons" / f"{jobs[0].stream}-{comparison.digest[:10]}"
     if on and parallel == 1:
         parallel = len(jobs) * seeds  # what has no room yet waits there
-    line = _Line(bool(session.json))
+    line = _Line()
     try:
         with _terminable(), _launcher(on, parallel) as launch:
             found = compare(comparison, place, line, parallel, launch, again)
@@ -227,10 +229,10 @@ def _show(session: Session, found: dict[str, Any], place: Path) -> None:
 
 
 class _Line:
-    """Progress on stderr: one line that rewrites itself on a terminal, a line for every step elsewhere."""
+    """Progress on stderr, with --json as well: one line that rewrites itself on a terminal, a line a step elsewhere."""
 
-    def __init__(self, quiet: bool):
-        self.live, self.quiet, self.last = sys.stderr.isatty(), quiet, ""
+    def __init__(self) -> None:
+        self.live, self.last = sys.stderr.isatty(), ""
 
     def __call__(self, method: str, what: str, step: int, steps: int, left: float | None) -> None:
         text = f"{method}: {what} ({step}/{steps})" + (f", about {_duration(left)} left" if left else "")
@@ -239,7 +241,7 @@ class _Line:
             print(
                 f"\r\x1b[K{text if len(text) <= room else text[: room - 1] + '…'}", end="", file=sys.stderr, flush=True
             )
-        elif not self.quiet and text != self.last:
+        elif text != self.last:
             print(text, file=sys.stderr, flush=True)
         self.last = text
 

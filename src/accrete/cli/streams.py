@@ -75,7 +75,9 @@ def stream(
     data: Annotated[
         Path | None, typer.Option(help="A file or folder; `accrete streams NAME` says of what form.")
     ] = None,
-    probes: Annotated[Path | None, typer.Option(help="Questions with answers (.jsonl), for documents.")] = None,
+    probes: Annotated[
+        Path | None, typer.Option(help="Questions with answers (.jsonl, .json, .csv, .tsv), for documents.")
+    ] = None,
     teacher: Annotated[
         str | None, typer.Option(metavar="URL[#MODEL]", help="Let an OpenAI-compatible endpoint write richer passages.")
     ] = None,

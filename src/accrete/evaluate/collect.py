@@ -35,7 +35,8 @@ def collect(
         runs = [[bases[s], *lines(out / f"seed-{s}" / f"{name}.jsonl")] for s in seeds]
         whole = all(len(run) == len(run[0]["stream"]["tasks"]) + 1 for run in runs)
         if errors or not whole:
-            rows.append(results.failed(name, config, (errors or ["it was not finished"])[0]))
+            why = (errors or ["it was not finished"])[0]
+            rows.append(results.failed(name, config, why, list(bases.values()), stream["score"]))
         else:
             rows.append(results.row(name, config, runs, stream["score"]))
         of_lines = [line["run"] for run in runs for line in run[1:] if "run" in line]

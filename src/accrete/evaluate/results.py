@@ -50,9 +50,15 @@ def row(method: str, config: Mapping[str, Any], runs: Sequence[Run], score: str)
     }
 
 
-def failed(method: str, config: Mapping[str, Any], error: str) -> dict[str, Any]:
-    """The row of a method that did not come to an end."""
-    return {"method": method, "config": dict(config), "error": error, **dict.fromkeys(FIGURES)}
+def failed(
+    method: str, config: Mapping[str, Any], error: str, bases: Sequence[Line] = (), score: str = ""
+) -> dict[str, Any]:
+    """The row of a method that did not come to an end: what is known of the base stands, from step 0 of every seed."""
+    parts = [metrics.parts(_rows([b]), score, len(b["stream"]["tasks"])) | _beside([b], score) for b in bases]
+    known: dict[str, Any] = dict(metrics.over_seeds([metrics.values(found, OF_BASE) for found in parts])[0])
+    if bases:
+        known["ceiling_left_out"] = round(sum(base.get("ceiling_left_out", 0) for base in bases) / len(bases))
+    return {"method": method, "config": dict(config), "error": error, **dict.fromkeys(FIGURES), **known}
 
 
 def _control(run: Run) -> list[dict[str, Any]] | None:
@@ -124,6 +130,7 @@ def _other(run: Run) -> dict[str, float | None]:
     }
 
 
+OF_BASE = ("floor", "ceiling")  # figures that no method has a part in
 BESIDE = ("ceiling", "sentinels")  # figures that can be drawn anew, and are not of the matrix
 COUNTS = ("tokens", "trainable", "positions", "perplexity_positions", "ceiling_left_out")  # the mean over seeds, whole
 FIGURES = (

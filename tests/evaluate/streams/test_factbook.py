@@ -97,8 +97,9 @@ def test_half_of_the_facts_change_where_there_are_enough(folder):
 
 
 def test_the_limit_counts_probes_and_cuts_what_is_taught(folder):
-    for limit, size in ((13, 4), (3, 1), (1, 1)):
+    for limit, size, lessons in ((13, 4, 3), (3, 1, 3), (2, 1, 2), (1, 1, 1)):
         stream = make("factbook", Options(data=folder, limit=limit))
+        assert len(stream.tasks) == lessons
         assert {len(task.probes) for task in stream.tasks} == {size}
         assert {len(task.document.items) for task in stream.tasks} == {size}
 

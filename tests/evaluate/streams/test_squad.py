@@ -96,6 +96,12 @@ def test_every_form_of_the_file_gives_the_same_stream(file, tmp_path):
         assert stream.keep == wanted.keep and stream.score == "token_f1"
 
 
+@pytest.mark.parametrize("name", ["dev-v1.1.json", "dev-v2.0.json", "train-v1.1.json", "train-v2.0.json"])
+def test_a_published_file_is_found_in_its_folder(tmp_path, name):
+    published(tmp_path / name)
+    assert make("squad", Options(data=tmp_path)).about["file"] == name
+
+
 def test_the_limit_is_spread_over_lessons_and_over_the_holdout(file):
     stream = make("squad", Options(data=file, lessons=3, limit=8))
     assert sorted(len(task.probes) for task in stream.tasks) == [2, 3, 3]

@@ -22,7 +22,7 @@ def test_a_stream_without_its_data_says_how_to_name_it(stream, tmp_path, monkeyp
     assert stream in names()
     with pytest.raises(DocumentError, match="--data or ACCRETE_DATA"):
         make(stream, Options())
-    with pytest.raises(DocumentError, match=r"has no eval/.*jsonl.xz"):
+    with pytest.raises(DocumentError, match=r"has (no|none of) eval/.*jsonl.xz"):
         make(stream, Options(data=tmp_path))
     with pytest.raises(DocumentError, match=r"no data at .*nowhere"):
         make(stream, Options(data=tmp_path / "nowhere"))
@@ -57,6 +57,28 @@ def test_a_name_is_found_with_and_without_its_folder_and_its_xz(tmp_path, monkey
         (tmp_path / name).touch()
         assert _files.located(None, "eval/a.jsonl.xz", "b.json") == tmp_path / name
     assert _files.located(tmp_path / "b.json", "eval/a.jsonl.xz") == tmp_path / "b.json"
+
+
+def test_all_names_are_told_that_would_do(tmp_path, monkeypatch):
+    monkeypatch.delenv("ACCRETE_DATA", raising=False)
+    told = "eval/squad_v1_dev_half.jsonl.xz, dev-v1.1.json, dev-v2.0.json, train-v1.1.json, train-v2.0.json"
+    with pytest.raises(DocumentError, match=f"has none of {told}"):
+        make("squad", Options(data=tmp_path))
+    with pytest.raises(DocumentError, match=f"One of {told} is read here: .*--data"):
+        make("squad", Options())
+    with pytest.raises(DocumentError, match=r"has no eval/counterfact\.jsonl\.xz\."):
+        make("counterfact", Options(data=tmp_path))
+
+
+@pytest.mark.parametrize("stream", ["general", "identity", "temporal", "world"])
+@pytest.mark.parametrize("limit", [1, 2, 5, 9, 1_000])
+def test_a_limit_is_that_of_the_whole_stream(stream, limit):
+    """Of questions; of facts where each is asked in every lesson."""
+    made = make(stream, Options(limit=limit, facts=4, lessons=3))
+    questions = [probe for task in made.tasks for probe in task.probes]
+    asked = {(p.fact.subject, p.fact.relation) for p in questions} if stream == "temporal" else questions
+    assert 1 <= len(asked) <= limit
+    assert len(asked) == limit or limit > (4 if stream == "temporal" else 9)
 
 
 def test_rows_of_lines_lists_and_packed_files_are_the_same(tmp_path):

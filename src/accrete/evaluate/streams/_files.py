@@ -26,8 +26,10 @@ def located(data: Path | None, *names: str) -> Path:
     A name may have a folder before it and .xz behind it, which the file need not have.
     """
     folder = data or (Path(os.environ["ACCRETE_DATA"]) if os.environ.get("ACCRETE_DATA") else None)
+    wanted = ", ".join(dict.fromkeys(names))
     if folder is None:
-        raise DocumentError(f"{names[0]} is read here: name it or its folder with --data or ACCRETE_DATA.")
+        known = f"One of {wanted}" if len(names) > 1 else wanted
+        raise DocumentError(f"{known} is read here: name it or its folder with --data or ACCRETE_DATA.")
     if folder.is_file():
         return folder
     if not folder.exists():
@@ -37,7 +39,7 @@ def located(data: Path | None, *names: str) -> Path:
             for path in (place, place.with_name(place.name.removesuffix(".xz"))):
                 if path.is_file():
                     return path
-    raise DocumentError(f"The data folder {shown(folder)} has no {names[0]}.")
+    raise DocumentError(f"The data folder {shown(folder)} has {'none of' if len(names) > 1 else 'no'} {wanted}.")
 
 
 def rows(path: Path, fields: Mapping[str, type]) -> list[dict[str, Any]]:

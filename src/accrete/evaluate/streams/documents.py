@@ -34,7 +34,7 @@ OPTIONS = {
     "lessons": "documents, the first so many [all]",
     "limit": "questions in all [all]",
     "data": "a document, or a folder of them",
-    "probes": 'a file of {"question": "...", "answer": "..."} lines [probes.jsonl in that folder]',
+    "probes": 'a file of {"question": "...", "answer": "..."} lines, or a .json, .csv or .tsv [probes.jsonl in that folder]',
 }
 SHORT = 1_200  # characters: a document to be shown whole
 _BLANK = re.compile(r"\n\s*\n")

@@ -6,8 +6,8 @@ line says up to the end of the value, after the relation, the country and the da
 of thousands of characters each and their headings ("Executive branch - chief of state") are no language; a pair whose value
 does not stand in its line in every snapshot used is left out, and so is one without a tidy answer. Probes ask by year,
 study items by day and in other words. Kind: "new" in the first snapshot, then "changed" or "unchanged" since the one
-before; another spelling is no change. The limit counts probes, and what it leaves out is not taught either (one fact there
-is at least).
+before; another spelling is no change. The limit counts probes, and what it leaves out is not taught either, nor is a snapshot
+for which it has no probe.
 """
 
 from __future__ import annotations
@@ -60,13 +60,14 @@ def make(options: Options) -> Stream:
     path = files.located(options.data, *FILES)
     snapshots = _snapshots(path)
     count = counted(options.lessons, len(snapshots), len(snapshots), f"snapshots beside {path.name}")
+    count = min(count, options.limit or count)
     days = list(snapshots)[:count]
     stated = _entries(path, {day: snapshots[day] for day in days})
     complete = [[found[day] for day in days] for found in stated.values() if len(found) == count]
     histories = [history for history in complete if _told_apart(history)]
     size = counted(options.facts, FACTS, len(histories), f"pairs of country and relation in {path.name}")
     if options.limit is not None:
-        size = min(size, max(1, options.limit // count))
+        size = min(size, options.limit // count)
     chosen = _chosen(histories, size, options.seed)
     tasks = tuple(_task(day, [history[: place + 1] for history in chosen], path) for place, day in enumerate(days))
     about = {

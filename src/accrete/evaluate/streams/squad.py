@@ -21,13 +21,14 @@ from accrete.evaluate.streams._limits import counted, drawn, evenly, shuffled
 from accrete.scoring import normalise
 from accrete.types import Document, Probe
 
-FILES = ("eval/squad_v1_dev_half.jsonl.xz", "dev-v1.1.json", "dev-v2.0.json")
+FILES = ("eval/squad_v1_dev_half.jsonl.xz", "dev-v1.1.json", "dev-v2.0.json", "train-v1.1.json", "train-v2.0.json")
 LESSONS, HOLDOUT = 4, 200
 OPTIONS = {
     "lessons": "articles that are learned [4]; the others are the holdout",
     "facts": "paragraphs of an article, its first [all]",
     "limit": "questions in all, and as many of the holdout [all, and 200]",
-    "data": "SQuAD's own .json, or .jsonl lines of title, context, question, answers, is_impossible (2.0); either may be .xz",
+    "data": "SQuAD's own .json (of a folder dev-v1.1, dev-v2.0, train-v1.1 or train-v2.0, the first there is), or .jsonl lines"
+    " of title, context, question, answers, is_impossible (2.0); either may be .xz",
 }
 
 
