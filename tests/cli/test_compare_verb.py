@@ -127,7 +127,7 @@ ROW = {
     "token_f1": 0.9, "forgetting": 0.1, "kl_to_base": -0.0001, "tokens": 12_345, "learn_seconds": 1.5, "answer_seconds": 0.02,
     "peak_mb": 600.0, "intervals": {"learned": (0.85, 0.95)}, "error": None, "perplexity_of": "texts",
     "perplexity_before": 20.0, "perplexity_after": 22.0, "kept_questions": {"sentinels": 200, "code": 50},
-    "kept_sets": {"sentinels": [1.0, None, 0.99], "code": [0.4, None, 0.3]},
+    "kept_sets": {"sentinels": [1.0, None, 0.99], "code": [0.4, None, 0.3], "lost": [0.0, 0.0]},
 }  # fmt: skip
 FOUND = {
     "stream": {"name": "general", "score": "contains", "tasks": [{"probes": [{}, {}]}]},
@@ -146,7 +146,17 @@ def test_tables_fit_the_terminal_and_nothing_in_them_is_folded(width, tmp_path):
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines[:-1])) <= width
     text = "\n".join(lines)
-    for word in ("0.90 ±0.05", "sentinels", "s/lesson", "12,345", "code (50)", "0.40 > 0.30", "20.0 > 22.0"):
+    assert "± is half of the 95 % interval" in text
+    for word in (
+        "0.90 ±0.05",
+        "sentinels",
+        "s/lesson",
+        "12,345",
+        "code (50)",
+        "0.40 > 0.30",
+        "20.0 > 22.0",
+        "none known",
+    ):
         assert text.count(word) >= 1, word
     assert "broken failed: it fell over" in text and " 0.000" in text and "-0.000" not in text
     assert sum(line.split()[:1] == ["method"] for line in lines) >= (4 if width == 60 else 2)

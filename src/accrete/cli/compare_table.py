@@ -25,7 +25,7 @@ FIGURES = {
 }
 COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "tokens": ("tokens", lambda value: f"{value:,.0f}"),
-    "learn_seconds": ("s/lesson", lambda value: f"{value:.1f}"),
+    "learn_seconds": ("s/lesson", lambda value: f"{value:.1f}" if value >= 1 else f"{value:.2g}"),
     "answer_seconds": ("questions/s", lambda value: f"{1 / value:.0f}" if value else "-"),
     "peak_mb": ("peak MB", lambda value: f"{value:.0f}"),
 }
@@ -43,9 +43,14 @@ def show(console: "Console", found: Mapping[str, Any], place: Path) -> None:
         for key, heading in FIGURES.items()
         if any(row.get(key) is not None for row in rows)
     ]
-    for key, (heading, said) in COSTS.items():
-        columns.append((heading, ["-" if row.get(key) is None else said(row[key]) for row in rows]))
     _print(console, names, columns)
+    if any(row.get("intervals") for row in rows):
+        console.print("± is half of the 95 % interval, lessons and their questions drawn anew", style="dim")
+    costs = [
+        (heading, ["-" if row.get(key) is None else said(row[key]) for row in rows])
+        for key, (heading, said) in COSTS.items()
+    ]
+    _print(console, names, costs)
     measured = [row for row in rows if not row["error"]]
     if kept := _kept(measured):
         console.print("what must not be lost, share answered before and after all lessons:")
@@ -99,8 +104,10 @@ def _kept(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
 
 
 def _change(values: Sequence[float | None] | None, digits: int = 2) -> str:
-    """0.90 > 0.85: the first and the last of what was measured."""
+    """0.90 > 0.85: the first and the last of what was measured; of what the base answered nothing of, nothing can be lost."""
     measured = [value for value in values or () if value is not None]
+    if measured and not any(measured):
+        return "none known"
     return f"{measured[0]:.{digits}f} > {measured[-1]:.{digits}f}" if measured else "-"
 
 
