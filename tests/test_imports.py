@@ -19,6 +19,7 @@ FLOORS = (
     ("types", "errors", "config", "scoring", "files", "dates", "settings"),
     ("lm",),
     ("adapters", "gates", "losses", "optim", "data", "dreams", "facts", "retrieval", "fit"),
+    ("meta_learning",),
     ("methods", "recipe"),
     ("store", "reader", "learner"),
     ("evaluate", "doctor"),
@@ -29,6 +30,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 # Rooms of one floor that may look into each other. Those of the ground floor are plain files.
 NEIGHBOURS = {
     ("fit", "gates"),
+    ("adapters", "optim"),
     ("learner", "store"),
     ("learner", "reader"),
     *((a, b) for a in FLOORS[0] for b in FLOORS[0]),

@@ -15,9 +15,9 @@ from accrete import Document, Example, Learner, reader
 from accrete.errors import HistoryError, HomeError, UsageError
 from accrete.lm.batch import Sequence, collate
 from accrete.lm.load import load
-from accrete.store.export import export
+from accrete.store.export import Compared, export
 
-METHODS = ["full_finetune", "lora_replay_ewc"]
+METHODS = ["full_finetune", "lora_replay_ewc", "ttt"]
 
 
 @pytest.fixture(autouse=True)
@@ -46,19 +46,21 @@ def logits(model) -> torch.Tensor:
         return model(input_ids=collate([Sequence(tuple(range(5, 25)))]).ids_BT).logits
 
 
-def write(learner, directory: Path, form="hf", domains=("sea",)) -> Path:
+def write(learner, directory: Path, form="hf", domains=("sea",)) -> Compared | None:
     return export(learner.lm, learner.method, directory, form, list(domains))
 
 
 @pytest.mark.parametrize(
-    ("method", "family"), [("full_finetune", "qwen2"), *(("lora_replay_ewc", family) for family in FAMILIES)]
+    ("method", "family"),
+    [("full_finetune", "qwen2"), *((method, family) for method in ("lora_replay_ewc", "ttt") for family in FAMILIES)],
 )
 def test_an_exported_model_loads_anywhere_and_says_the_same(home, tmp_path, method, family):
     learner = taught(home, method, family)
-    write(learner, tmp_path / "out")
+    compared = write(learner, tmp_path / "out")
+    assert compared and compared.difference < 1e-4 and compared.agreement == 1 and compared.tokens > 8
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     torch.testing.assert_close(logits(plain), logits(learner.lm.model), atol=1e-5, rtol=1e-4)
-    assert not any("lora" in name or "base_layer" in name for name in plain.state_dict())
+    assert not any("lora" in name or "base_layer" in name or "frozen" in name for name in plain.state_dict())
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files >= {"config.json", "model.safetensors", "tokenizer.json", "sentinels.jsonl", "background.jsonl"}
     assert not [name for name in files if name.endswith((".bin", ".pt"))]
@@ -110,6 +112,20 @@ def test_an_exported_adapter_is_plain_pefts_and_that_of_the_model(home, tmp_path
     torch.testing.assert_close(logits(back.lm.model), logits(whole), atol=1e-5, rtol=1e-4)
 
 
+def test_what_does_not_answer_alike_is_not_written(home, tmp_path, monkeypatch):
+    learner = taught(home, "full_finetune")
+    fuse = type(learner.method).fuse
+
+    def wrong(method, domains):
+        weights, changes = fuse(method, domains)
+        return {name: -t if "down_proj" in name else t for name, t in weights.items()}, changes
+
+    monkeypatch.setattr(type(learner.method), "fuse", wrong)
+    with pytest.raises(HistoryError, match="answers otherwise"):
+        write(learner, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 # --- where it goes --------------------------------------------------------------------------------------------------
 
 
@@ -132,7 +148,7 @@ def test_an_empty_directory_and_one_far_below_will_do(home, tmp_path):
     learner = taught(home)
     (tmp_path / "empty").mkdir()
     for place in (tmp_path / "empty", tmp_path / "a" / "b" / "c"):
-        assert write(learner, place, "peft") == place and (place / "adapter_config.json").is_file()
+        assert write(learner, place, "peft") is None and (place / "adapter_config.json").is_file()
 
 
 @pytest.mark.parametrize("form", ["hf", "peft"])

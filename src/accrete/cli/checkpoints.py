@@ -89,10 +89,13 @@ def export(
 
     learner = session.learner()
     chosen = learner.reader.chosen_domains(domain or [], merge)
-    write(learner.lm, learner.method, directory, format, chosen)
+    compared = write(learner.lm, learner.method, directory, format, chosen)
     count = size(directory)
     result = {"directory": str(directory), "format": format, "domains": chosen, "bytes": count}
+    result["compared"] = compared and compared._asdict()
     told = f"wrote {directory} ({format}, {_size(count)})" + (f" with {', '.join(chosen)}" if chosen else "")
+    if compared:
+        told += f"\nread back: logits differ by at most {compared.difference:.1g}, {compared.agreement:.0%} of choices agree"
     session.print(result, lambda console: console.print(told, markup=False))
 
 

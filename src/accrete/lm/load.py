@@ -21,6 +21,7 @@ from accrete.lm.allocator import keep_freed_memory
 if TYPE_CHECKING:
     from accrete.lm.model import LM
 
+START = ".start.safetensors"  # what an adapter begins with may lie beside a model
 DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -145,7 +146,20 @@ def _from_pretrained(source: str, name: str, dtype: torch.dtype, offline: bool, 
             lm.background = tuple((r["question"], r["answer"]) for r in _lines(source, "background"))
         except (ValueError, KeyError, TypeError):
             raise ModelError(f"The sentinels.jsonl or background.jsonl beside the model {name} is malformed.") from None
+        lm.starts = _starts(Path(source), name)
     return lm
+
+
+def _starts(folder: Path, name: str) -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors of NAME.start.safetensors beside a model, by NAME."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    paths = sorted(folder.glob(f"*{START}"))
+    try:
+        return {path.name.removesuffix(START): load_file(path) for path in paths}
+    except (OSError, ValueError, SafetensorError):
+        raise ModelError(f"A start ({START}) beside the model {name} is damaged.") from None
 
 
 def _lines(directory: str, name: str) -> list[dict[str, Any]]:

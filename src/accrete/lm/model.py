@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from accrete.errors import ModelError
 from accrete.lm.anatomy import Anatomy, anatomy
 from accrete.lm.batch import IGNORED, Batch, Sequence, collate
+from accrete.lm.head import frozen_head_loss
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Hidden:
     mask_BT: Tensor
     position_ids_BT: Tensor
     layer: int
+
+    def part(self, row: int, start: int, end: int) -> Hidden:
+        """Of one row the tokens from `start` to before `end`."""
+        of = slice(row, row + 1), slice(start, end)
+        return Hidden(self.h_BTD[of], self.mask_BT[of], self.position_ids_BT[of], self.layer)
 
 
 @dataclass
@@ -46,6 +52,13 @@ class SuffixCache:
     keys_values: DynamicCache = field(default_factory=DynamicCache)
     mask_BK: Tensor | None = None
 
+    def crop(self, length: int) -> None:
+        """Forget the tokens from place `length` on."""
+        for layer in self.keys_values.layers:
+            if getattr(layer, "keys", None) is not None:
+                layer.keys, layer.values = layer.keys[:, :, :length], layer.values[:, :, :length]
+        self.mask_BK = None if self.mask_BK is None or not length else self.mask_BK[:, :length]
+
     def detach(self) -> None:
         """Cut the graph of earlier windows; to be called after every update."""
         for layer in self.keys_values.layers:
@@ -57,7 +70,8 @@ class LM:
     """A causal language model of transformers with its tokenizer.
 
     `sentinels` and `background` travel with a model that brings them: questions it must go on answering, as
-    (question, answers, split) with split "guard" or "scored", and general (question, answer) material for replay.
+    (question, answers, split) with split "guard" or "scored", and general (question, answer) material for replay. So do
+    `starts`: tensors, by the name of an adapter, from which it learns faster than from its own beginning.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str):
@@ -67,6 +81,7 @@ class LM:
         self.anatomy: Anatomy | None = anatomy(model)
         self.sentinels: tuple[tuple[str, tuple[str, ...], str], ...] = ()
         self.background: tuple[tuple[str, str], ...] = ()
+        self.starts: dict[str, dict[str, Tensor]] = {}
         self.mixed = False  # whether learning multiplies in bfloat16, with weights that stay as they are
         self.taught_by: str | None = None  # the method of the learner that writes into this model
         model.requires_grad_(False)
@@ -110,24 +125,25 @@ class LM:
         return weights_digest(dict(self.model.named_parameters()))
 
     def autocast(self) -> torch.autocast:
-        """The context of a learning step: bfloat16 products of float32 weights where `mixed`, else nothing.
+        """The context of a learning step: bfloat16 products where `mixed` or where the base is in bfloat16, else nothing.
 
-        Answers and measures are not taken in it.
+        What is trained is in float32 all the same. Answers and measures are not taken in it.
         """
-        mixed = self.mixed and self.dtype == torch.float32
+        mixed = self.mixed or self.dtype == torch.bfloat16
         # Without a cache of cast weights: within one step an adapter may point a parameter at its base and back.
         return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed, cache_enabled=False)
 
     @contextlib.contextmanager
-    def in_bfloat16(self) -> Iterator[None]:
+    def in_bfloat16(self, frozen: bool = False) -> Iterator[None]:
         """Weights rounded to bfloat16 meanwhile, where `mixed`: three times as fast for a small batch on a CPU that can.
 
-        For text that is checked afterwards, not for answers and measures. The weights come back bit for bit.
+        Only the `frozen` ones: what is trained stays as it is, and no step rounds the others anew. For text that is checked
+        afterwards and for learning, not for answers and measures. The weights come back bit for bit.
         """
         if not self.mixed or self.dtype != torch.float32:
             yield
             return
-        whole = [(parameter, parameter.data) for parameter in self.model.parameters()]
+        whole = [(p, p.data) for p in self.model.parameters() if not (frozen and p.requires_grad)]
         try:
             for parameter, data in whole:
                 parameter.data = data.bfloat16()
@@ -177,8 +193,17 @@ class LM:
 
     def suffix(self, hidden: Hidden, cache: SuffixCache | None = None) -> Tensor:
         """[B, T, V]: go on from `hidden` to logits. With `cache`, attends to the tokens in it and joins them."""
+        return self._parts().head(self.suffix_states(hidden, cache))
+
+    def suffix_states(self, hidden: Hidden, cache: SuffixCache | None = None) -> Tensor:
+        """[B, T, D]: the same up to what the head reads."""
         parts = self._parts()
-        return parts.head(parts.final_norm(self._blocks(hidden, len(parts.layers), cache)))
+        return parts.final_norm(self._blocks(hidden, len(parts.layers), cache))
+
+    def head_loss(self, states_BTD: Tensor, targets_BT: Tensor) -> Tensor:
+        """Mean nats over the targets that are not IGNORED, through the frozen head: no logits are kept (lm/head.py)."""
+        weight_VD = cast(Tensor, self._parts().head.weight)
+        return frozen_head_loss(states_BTD.flatten(0, 1), weight_VD, targets_BT.flatten())
 
     def _blocks(self, hidden: Hidden, end: int, cache: SuffixCache | None) -> Tensor:
         """The states after blocks hidden.layer .. end-1."""

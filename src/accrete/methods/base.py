@@ -79,6 +79,12 @@ class Reads(Protocol):
     reads: bool
 
 
+class Fuses(Protocol):
+    """The capability of methods whose model is a plain one again: its weights, and what its configuration says otherwise."""
+
+    def fuse(self, domains: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
+
+
 class Cites(Protocol):
     """The mark of methods whose answers name the documents they came from; one that names none is the base model's own."""
 

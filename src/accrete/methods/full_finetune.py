@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -70,9 +71,9 @@ class FullFinetune(Method):
         cut = report.steps == self.config.max_steps or bool(lesson.items and not self._learned)
         return replace(report, details={"stopped_at_limit": cut})
 
-    def fuse(self, domains: Sequence[str]) -> dict[str, Tensor]:
+    def fuse(self, domains: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The taught weights; all domains are in them."""
-        return dict(self.lm.model.state_dict())
+        return dict(self.lm.model.state_dict()), {}
 
     def _epochs(self, lesson: Lesson, sequences: int) -> int:
         if lesson.items:

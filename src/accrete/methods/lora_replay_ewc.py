@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from accrete.adapters.lora import LoraAdapters
 from accrete.config import Config
+from accrete.data.rehearsal import Rehearsal, background
 from accrete.data.replay import Replay
 from accrete.data.study import study_sequences
 from accrete.data.topics import Topics
@@ -21,7 +22,6 @@ from accrete.fit import fit
 from accrete.lm import batch
 from accrete.lm.decode import Conditioning
 from accrete.lm.model import LM
-from accrete.lm.prompts import study_sequence
 from accrete.losses.distill import KLOnGeneral
 from accrete.losses.ewc import EWC
 from accrete.losses.next_token import next_token
@@ -68,7 +68,6 @@ class LoraReplayEwc(Method):
         self.adapter = LoraAdapters(lm, config.rank, config.alpha, config.targets, generator)
         self.replay = Replay(config.replay_capacity, generator, config.replay_half_life)
         self.anchor = EWC(config.ewc_weight, config.ewc_decay, generator)
-        self._learned = False  # whether the last lesson got to `enough`
         self._topics: tuple[Any, Topics] | None = None  # made from the replay when a question needs it
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
@@ -76,9 +75,10 @@ class LoraReplayEwc(Method):
         self.replay.supersede(new, lesson.domain)
         parameters = self.adapter.open(lesson.domain)
         self.anchor.guard(parameters)
+        rehearsal = self._rehearsal(new, lesson)
         report = fit(
             self.lm,
-            self._batches(new, lesson),
+            rehearsal,
             losses=[next_token, self.anchor, KLOnGeneral(self.config.kl_weight, self.adapter.off)],
             optimizer=torch.optim.AdamW(parameters.values(), lr=self.config.rate, weight_decay=0.0, fused=True),
             progress=progress,
@@ -89,51 +89,37 @@ class LoraReplayEwc(Method):
         self.replay.add(new, lesson.domain, lesson.importance)
         if self.replay.lessons[lesson.domain] % self.config.ewc_every == 0:
             examples = self.replay.sample(self.config.ewc_examples, lesson.domain)
-            self.anchor.consolidate(self.lm, parameters, examples + self._general(self.config.ewc_examples))
+            self.anchor.consolidate(
+                self.lm, parameters, examples + background(self.lm, self.config.ewc_examples, self.random.generator)
+            )
         details = {
-            "stopped_at_limit": report.steps == self.config.max_steps or bool(lesson.items and not self._learned),
+            "stopped_at_limit": report.steps == self.config.max_steps or bool(lesson.items and not rehearsal.learned),
             "ewc_penalty": penalty,
             "replay_diversity": self.replay.diversity(),
         }
         return replace(report, details=details)
 
-    def _batches(self, new: Sequence[batch.Sequence], lesson: Lesson) -> Iterator[batch.Batch]:
-        """New, earlier and general material together, until the new is learned or epochs or steps are used up."""
+    def _rehearsal(self, new: Sequence[batch.Sequence], lesson: Lesson) -> Rehearsal:
         c = self.config
-        size = min(c.batch_size, len(new))
-        old = min(c.replay, self.replay.size(lesson.domain))
         share = c.replay_general if self.lm.background else 0.0
-        general = round((c.batch_size + c.replay) * share / (1 - share))
-        least, most = self._epochs(lesson, len(new))
-        steps = checked = 0
-        self._learned = False
-        for epoch in range(1, most + 1):
-            order = torch.randperm(len(new), generator=self.random.generator).tolist()
-            for start in range(0, len(new), size):
-                rows = [new[i] for i in order[start : start + size]] + self.replay.sample(old, lesson.domain)
-                yield batch.collate(rows + self._general(general), self.lm.device, self.lm.pad, general)
-                steps += 1
-                if steps == c.max_steps:
-                    return
-            if (epoch >= least or steps >= c.min_steps) and steps - checked >= 4:  # measuring costs a third of an epoch
-                checked = steps
-                self._learned = self.lm.mean_loss(new) < c.enough
-                if self._learned:
-                    return
-
-    def _epochs(self, lesson: Lesson, sequences: int) -> tuple[int, int]:
-        """At least and at most so many."""
-        c = self.config
-        if lesson.items:
-            return c.min_epochs, c.max_epochs
-        return 1, max(c.text_epochs, c.text_steps * min(c.batch_size, sequences) // sequences)
-
-    def _general(self, count: int) -> list[batch.Sequence]:
-        """Some of the model's own background."""
-        if not self.lm.background:
-            return []
-        rows = torch.randint(len(self.lm.background), (count,), generator=self.random.generator).tolist()
-        return [study_sequence(self.lm, *self.lm.background[i]) for i in rows]
+        least, most = c.min_epochs, c.max_epochs
+        if not lesson.items:
+            least, most = 1, max(c.text_epochs, c.text_steps * min(c.batch_size, len(new)) // len(new))
+        return Rehearsal(
+            lm=self.lm,
+            new=new,
+            replay=self.replay,
+            domain=lesson.domain,
+            generator=self.random.generator,
+            size=c.batch_size,
+            old=c.replay,
+            general=round((c.batch_size + c.replay) * share / (1 - share)),
+            enough=c.enough,
+            least_epochs=least,
+            least_steps=c.min_steps,
+            most_epochs=most,
+            most_steps=c.max_steps,
+        )
 
     # --- domains ------------------------------------------------------------------------------------------------
 
@@ -147,9 +133,9 @@ class LoraReplayEwc(Method):
         """The parameters of each domain's adapter."""
         return self.adapter.sizes()
 
-    def fuse(self, domains: Sequence[str]) -> dict[str, Tensor]:
+    def fuse(self, domains: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The base weights with the changes of these domains added."""
-        return self.adapter.fuse(domains)
+        return self.adapter.fuse(domains), {}
 
     def save_adapter(self, domains: Sequence[str], directory: Path) -> None:
         """Write the sum of these domains' adapters as PEFT does."""
