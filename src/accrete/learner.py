@@ -17,7 +17,7 @@ from typing import Any
 
 from accrete.config import build
 from accrete.data.chunks import chunks
-from accrete.data.documents import read_document
+from accrete.data.documents import known_as, read_document
 from accrete.data.pieces import pieces, sentence_texts
 from accrete.data.quality import LeftOut, told
 from accrete.data.study import study_sequences
@@ -265,13 +265,7 @@ class Learner:
         take_out = getattr(self.method, "forget", None)
         if take_out is None:
             raise UsageError(f"{self.method_name} cannot take one document out; undo takes back the last lesson.")
-        if isinstance(document, Document):
-            names = [document.sha256, document.name]
-        elif Path(document).is_file():  # by what it says; else by its name: it may have been cleaned, or changed since
-            names = [read_document(document).sha256, Path(document).name, str(document)]
-        else:
-            names = [str(document)]
-        found = indicators.named(self.history.active(), names)
+        found = indicators.named(self.history.active(), known_as(document))
         return self._take_up(
             f"without {found.document}",
             f"without {found.sha256}",
@@ -280,6 +274,17 @@ class Learner:
             lambda known: [list(held) for held in known if held.sha256 != found.sha256],
             probes,
         )
+
+    def calibrate(self, texts: Sequence[str]) -> Commit:
+        """Let the method learn from many general texts what a lesson should leave alone, as a commit that can be undone.
+
+        UsageError for a method that has no such gate, or too few texts.
+        """
+        take = getattr(self.method, "calibrate", None)
+        if take is None:
+            raise UsageError(f"{self.method_name} has nothing to calibrate; `accrete methods` says which methods have.")
+        name = f"calibration on {len(texts):,} texts"
+        return self._take_up(name, f"{name} {now()}", None, lambda: take(texts), lambda known: [list(k) for k in known])
 
     # --- history ------------------------------------------------------------------------------------------------
 
@@ -310,7 +315,8 @@ class Learner:
         active = self.history.active()
         parts = {name: len(state) for name, state in method_base.state_of(self.method).items()}
         return self.lm.facts() | {
-            "method": {"name": self.method_name, "config": self.config.model_dump(), "parts": parts},
+            "method": {"name": self.method_name, "config": self.config.model_dump(), "parts": parts}
+            | {"about": method_base.about(self.method)},
             "lessons": len(active),
             "head": active[-1].id if active else None,
             "digest": self.digest,

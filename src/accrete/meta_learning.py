@@ -78,7 +78,7 @@ class MetaLearning:
 
     def __init__(self, lm: LM, options: Options):
         self.lm, self.options = lm, options
-        self.adapter = DualMLPAdapter(lm, options.alpha, options.depth, start=False)
+        self.adapter = DualMLPAdapter(lm, options.alpha, options.depth)
         self.adapter.open()
         self.suffix = Suffix(lm)
         born = {name: p for name, p in self.suffix.named_parameters() if ".opened." in name}

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -116,32 +117,42 @@ class DualMLP(nn.Module):
 class DualMLPAdapter:
     """The twins of the blocks from `first_layer` on: the last quarter, or from that share of the depth.
 
-    A model may bring a start for them (`lm.starts`): "LAYER/gate" and "LAYER/up", [J, D], and "LAYER/rates", how fast gate, up
-    and down should learn beside each other. ModelError for an architecture that `anatomy` does not know.
+    `start` says how they are born: "LAYER/gate" and "LAYER/up", [J, D], and "LAYER/rates", how fast gate, up and down should
+    learn beside each other; without it they are copies. ModelError for an architecture that `anatomy` does not know, or a
+    start of another shape.
     """
 
-    def __init__(self, lm: LM, alpha: float, depth: float = 0.75, start: bool = True):
+    def __init__(self, lm: LM, alpha: float, depth: float = 0.75, start: Mapping[str, Tensor] = MappingProxyType({})):
         if lm.anatomy is None:
             raise ModelError(f'Models of type "{lm.model.config.model_type}" have no MLP that is known here.')
         _ = lm.digest  # of the base, whose modules change their names below
-        self.lm, self.alpha = lm, alpha
+        self.lm, self.alpha, self.start = lm, alpha, dict(start)
         layers = lm.anatomy.layers
         self.first_layer = min(int(depth * len(layers)), len(layers) - 1)
         self.twins: dict[int, DualMLP] = {}
         for i in range(self.first_layer, len(layers)):
-            mlp, found = layers[i].mlp, self._start(i) if start else None
+            mlp, found = layers[i].mlp, self._born(i, layers[i].mlp)
             layers[i].mlp = self.twins[i] = DualMLP(mlp, mlp.act_fn, 1 - alpha, found)
 
-    def _start(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        tensors = self.lm.starts.get("dual_mlp", {})
-        if f"{layer}/gate" not in tensors:
+    def _born(self, layer: int, mlp: Any) -> tuple[Tensor, Tensor] | None:
+        """gate and up as the start has them; None where it has none for this layer."""
+        found = [self.start.get(f"{layer}/{name}") for name in ("gate", "up")]
+        if found == [None, None]:
             return None
-        return tensors[f"{layer}/gate"].to(self.lm.device), tensors[f"{layer}/up"].to(self.lm.device)
+        shape = mlp.gate_proj.weight.shape
+        if any(tensor is None or tensor.shape != shape for tensor in (*found,)):
+            raise ModelError(f"The start of the dual MLPs does not fit this model: layer {layer} is of another shape.")
+        gate, up = (cast(Tensor, tensor).to(self.lm.device) for tensor in found)
+        return gate, up
+
+    @property
+    def started(self) -> bool:
+        """Whether any of them was born otherwise than as a copy."""
+        return any(f"{i}/gate" in self.start for i in self.twins)
 
     def rates(self) -> list[float]:
         """How fast each of the opened parameters should learn beside the others, in their order."""
-        tensors = self.lm.starts.get("dual_mlp", {})
-        return [rate for i in self.twins for rate in tensors.get(f"{i}/rates", torch.ones(3)).tolist()]
+        return [rate for i in self.twins for rate in self.start.get(f"{i}/rates", torch.ones(3)).tolist()]
 
     # --- writing and reading ------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from accrete.cli import (
     evaluate_base,
     lessons,
     overview,
+    prepare,
     pretrain,
     streams,
 )
@@ -31,7 +32,7 @@ for command in (lessons.learn, lessons.ask, chat.chat, lessons.log, lessons.show
                 checkpoints.save, checkpoints.load, checkpoints.checkpoints, checkpoints.export,
                 overview.status, overview.domains, overview.forgetting, overview.methods, overview.doctor,
                 compare.evaluate, compare.compare, benchmark.benchmark, streams.streams, streams.stream,
-                demo.demo, pretrain.pretrain, evaluate_base.evaluate_base):  # fmt: skip
+                demo.demo, prepare.calibrate, prepare.retrofit, pretrain.pretrain, evaluate_base.evaluate_base):  # fmt: skip
     app.command()(command)
 app.add_typer(config.app)
 

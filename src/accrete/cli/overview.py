@@ -26,6 +26,7 @@ def status(session: Session) -> None:
             "parameters": f"{parameters['total']:,} total, {parameters['trainable']:,} trainable",
             "method": method["name"],
             "options": ", ".join(f"{key}={value}" for key, value in method["config"].items()),
+            **{key.replace("_", " "): _told(value) for key, value in method["about"].items()},
             "state": ", ".join(f"{part}: {entries} entries" for part, entries in method["parts"].items()),
             "lessons": f"{found['lessons']} (head {found['head'] or '-'})",
             "digest": found["digest"],
@@ -38,6 +39,10 @@ def status(session: Session) -> None:
         console.print(table)
 
     session.print(found, human)
+
+
+def _told(value: Any) -> str:
+    return ", ".join(f"{key}: {one:,}" for key, one in value.items()) if isinstance(value, dict) else str(value)
 
 
 @verb

@@ -48,6 +48,15 @@ def read_document(path: str | Path) -> Document:
     return Document(_shown(Path(path.name)), text=text, items=items, source=name)
 
 
+def known_as(document: str | Path | Document) -> list[str]:
+    """What a document may be known by: a file by what it says, and by its name, for it may have changed since."""
+    if isinstance(document, Document):
+        return [document.sha256, document.name]
+    if Path(document).is_file():
+        return [read_document(document).sha256, Path(document).name, str(document)]
+    return [str(document)]
+
+
 def read_probes(path: str | Path) -> tuple[Probe, ...]:
     """Questions to measure with: .jsonl lines of {"question", "answer" or "answers"[, "context", "as_of"]}."""
     path = Path(path)

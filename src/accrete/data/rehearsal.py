@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from accrete.data.replay import Replay
-from accrete.lm.batch import Batch, Sequence, collate
+from accrete.lm import batch
+from accrete.lm.batch import Sequence
 from accrete.lm.model import LM
 from accrete.lm.prompts import study_sequence
 
@@ -39,7 +40,7 @@ class Rehearsal:
     most_steps: int
     learned: bool = False
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[batch.Batch]:
         size, old = min(self.size, len(self.new)), min(self.old, self.replay.size(self.domain))
         steps = checked = 0
         for epoch in range(1, self.most_epochs + 1):
@@ -47,7 +48,7 @@ class Rehearsal:
             for start in range(0, len(self.new), size):
                 rows = [self.new[i] for i in order[start : start + size]] + self.replay.sample(old, self.domain)
                 general = background(self.lm, self.general, self.generator)
-                yield collate(rows + general, self.lm.device, self.lm.pad, len(general))
+                yield batch.collate(rows + general, self.lm.device, self.lm.pad, len(general))
                 steps += 1
                 if steps == self.most_steps:
                     return

@@ -150,16 +150,27 @@ def _from_pretrained(source: str, name: str, dtype: torch.dtype, offline: bool, 
     return lm
 
 
+def start_of(lm: LM, name: str, chosen: str) -> dict[str, torch.Tensor]:
+    """The tensors that something called `name` begins with: auto, those beside the model, if any; none; or those of a file."""
+    if chosen == "auto":
+        return lm.starts.get(name, {})
+    return {} if chosen == "none" else _tensors(Path(chosen), f"the start {chosen}")
+
+
 def _starts(folder: Path, name: str) -> dict[str, dict[str, torch.Tensor]]:
     """The tensors of NAME.start.safetensors beside a model, by NAME."""
+    paths = sorted(folder.glob(f"*{START}"))
+    return {path.name.removesuffix(START): _tensors(path, f"{path.name} beside the model {name}") for path in paths}
+
+
+def _tensors(path: Path, what: str) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    paths = sorted(folder.glob(f"*{START}"))
     try:
-        return {path.name.removesuffix(START): load_file(path) for path in paths}
+        return load_file(path)
     except (OSError, ValueError, SafetensorError):
-        raise ModelError(f"A start ({START}) beside the model {name} is damaged.") from None
+        raise ModelError(f"Cannot read {what}: it is missing, or no file of safetensors.") from None
 
 
 def _lines(directory: str, name: str) -> list[dict[str, Any]]:

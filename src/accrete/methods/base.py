@@ -85,6 +85,30 @@ class Fuses(Protocol):
     def fuse(self, domains: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]: ...
 
 
+class Tells(Protocol):
+    """The hook of methods that have more to say of their state than how large it is: what `status` shows, in JSON's terms."""
+
+    def about(self) -> Mapping[str, Any]: ...
+
+
+class Calibrates(Protocol):
+    """The capability of methods whose gate learns from many general texts what a lesson should leave alone."""
+
+    def calibrate(self, texts: Sequence[str]) -> None: ...
+
+
+class Retrofits(Protocol):
+    """The capability of methods whose new parts can be trained before any lesson: `retrofit` writes what lies beside a model.
+
+    `RetrofitConfig` are its options. It trains in a folder, goes on where it was killed, and returns the file.
+    """
+
+    RetrofitConfig: type[Config]
+
+    @staticmethod
+    def retrofit(lm: LM, folder: Path, config: Any, progress: Progress) -> Path: ...
+
+
 class Cites(Protocol):
     """The mark of methods whose answers name the documents they came from; one that names none is the base model's own."""
 
@@ -107,6 +131,12 @@ class RandomState:
 def state_of(method: Method) -> State:
     """The state of every part; tensors are the live ones."""
     return {part: getattr(method, part).state_dict() for part in method.parts}
+
+
+def about(method: Method) -> dict[str, Any]:
+    """What the method tells of its state; nothing where it has nothing to tell."""
+    tell = getattr(method, "about", None)
+    return dict(tell()) if tell else {}
 
 
 def restore(method: Method, state: State) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from accrete import meta_learning
 from accrete.adapters.dual_mlp import DualMLPAdapter
 from accrete.config import Config
 from accrete.data.rehearsal import Rehearsal, background
@@ -25,6 +27,7 @@ from accrete.fit import fit
 from accrete.gates.neurons import NeuronGate
 from accrete.lm import batch
 from accrete.lm.in_order import mini_batches
+from accrete.lm.load import start_of
 from accrete.lm.model import LM
 from accrete.losses.distill import KLOnGeneral
 from accrete.losses.next_token import next_token
@@ -39,7 +42,7 @@ class Options(Config):
     alpha_decay: float = Field(1.0, gt=0, le=1)  # with every further one
     alpha_floor: float = Field(0.5, ge=0, lt=1)
     depth: float = Field(0.75, ge=0, lt=1)  # the share of the blocks that have none, from below
-    start: bool = True  # from what the model brings for it, if it does; else as copies
+    start: str = "auto"  # what the twins begin as: what the model brings for it, else copies; none: copies; or a file
     # the gate
     threshold: float = Field(0.1, ge=0, le=1)  # of TF-IDF; 0 leaves all neurons open
     calibration: int = Field(
@@ -72,11 +75,12 @@ class TestTimeTraining(Method):
 
     Config = Options
     parts = ("adapter", "gate", "replay", "random")
+    RetrofitConfig = meta_learning.Options
 
     def __init__(self, lm: LM, config: Options):
         self.lm, self.config = lm, config
         self.random = RandomState(config.seed)
-        self.adapter = DualMLPAdapter(lm, config.alpha, config.depth, config.start)
+        self.adapter = DualMLPAdapter(lm, config.alpha, config.depth, start_of(lm, "dual_mlp", config.start))
         neurons = {i: (twin.frozen, twin.active) for i, twin in self.adapter.twins.items()}
         self.gate = NeuronGate(lm, neurons, config.threshold)
         self.replay = Replay(config.replay_capacity, self.random.generator)
@@ -116,6 +120,26 @@ class TestTimeTraining(Method):
             if not self.gate.texts and self.config.calibration and self.lm.background:
                 self.gate.calibrate(background(self.lm, self.config.calibration, self.random.generator))
             return self.gate.open(sequences)
+
+    def calibrate(self, texts: Sequence[str]) -> None:
+        """Count anew which neurons are general, over these texts."""
+        ids = self.lm.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        sequences = [batch.Sequence(tuple(one[: self.lm.context_length])) for one in ids if one]
+        with self.adapter.off():
+            self.gate.calibrate(sequences)
+
+    def about(self) -> dict[str, Any]:
+        """The gate, alpha, and how many neurons were taught."""
+        c, gate = self.config, "off: all neurons are open"
+        if c.threshold and self.gate.texts:
+            gate = f"calibrated on {self.gate.texts:,} texts, threshold {c.threshold:g}"
+        elif c.threshold and c.calibration and self.lm.background:
+            gate = "calibrates itself before the first lesson"
+        elif c.threshold:
+            gate = "not calibrated: all neurons are open"
+        taught = {str(i): len(twin.taught) for i, twin in self.adapter.twins.items()}
+        begun = "as the model's start has them" if self.adapter.started else "as copies of the frozen ones"
+        return {"gate": gate, "alpha": self.adapter.alpha, "neurons_taught": taught, "neurons_begin": begun}
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -187,6 +211,11 @@ class TestTimeTraining(Method):
         )
         self.replay.add(items, lesson.domain, lesson.importance)
         return report
+
+    @staticmethod
+    def retrofit(lm: LM, folder: Path, config: meta_learning.Options, progress: Progress) -> Path:
+        """Meta-learn where the twins begin."""
+        return meta_learning.meta_learn(lm, folder, config, progress)
 
     def fuse(self, domains: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A plain model with a wider MLP."""

@@ -1,0 +1,83 @@
+"""The verbs that prepare a method before its lessons: calibrate, retrofit."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accrete.cli.session import Session, Ticker, verb
+from accrete.errors import DocumentError, UsageError
+
+TEXTS = 2_000
+TOKENS = 64  # of a text: a few sentences
+
+
+@verb
+def calibrate(
+    session: Session,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Texts or folders of them; without any, the sentences that came with the model."),
+    ] = None,
+    texts: Annotated[int, typer.Option(min=8, help="At most so many texts, drawn evenly.")] = TEXTS,
+) -> None:
+    """Show a method what is general, so that lessons leave it alone; this is a commit, and undo takes it back."""
+    from accrete.cli.lessons import documents_in
+    from accrete.data.chunks import chunks
+    from accrete.data.documents import read_document
+
+    files = documents_in(paths) if paths else []
+    learner = session.learner()
+    if files:
+        count = learner.lm.count_tokens
+        found = [p.text for file in files for p in chunks(read_document(file), TOKENS, count)]
+    else:
+        found = [f"{question} {answer}" for question, answer in learner.lm.background]
+    if not found:
+        raise DocumentError(f"{learner.lm.name} came with no sentences of its own: name a text or a folder.")
+    chosen = [found[i * len(found) // min(texts, len(found))] for i in range(min(texts, len(found)))]
+    commit = learner.calibrate(chosen)
+    about = learner.status()["method"]["about"]
+    result = {"commit": commit.id, "texts": len(chosen), "of": len(found), "about": about}
+    told = f"calibrated on {len(chosen):,} of {len(found):,} texts; commit {commit.id}, `accrete undo` takes it back"
+    session.print(result, lambda console: console.print(told, markup=False))
+
+
+@verb
+def retrofit(
+    session: Session,
+    out: Annotated[Path, typer.Argument(help="Where the run lives; resumed when it exists.", show_default=False)],
+) -> None:
+    """Train a method's new parts before any lesson, the model frozen; its options are given with --set.
+
+    What comes out lies beside a model of its own, as NAME.start.safetensors, or is named by the method's option `start`.
+    """
+    from accrete.config import build
+    from accrete.lm.load import load
+    from accrete.methods import base
+    from accrete.settings import parse_value
+
+    settings = session.settings().settings
+    method = base.find(settings.method)
+    train = getattr(method, "retrofit", None)
+    if train is None:
+        raise UsageError(f"{settings.method} has nothing to retrofit; `accrete methods` says which methods have.")
+    given = {key: parse_value(value, key) for key, _, value in (text.partition("=") for text in session.set or [])}
+    config = build(method.RetrofitConfig, given, f"what {settings.method} is retrofitted with")  # type: ignore[attr-defined]
+    lm = load(settings.model, device=settings.device, dtype=settings.dtype, offline=settings.offline)
+    ticker, started, last = Ticker("retrofit", bool(session.json)), time.monotonic(), [0.0]
+
+    def progress(step: int, loss: float) -> None:
+        ticker("learning", step, loss)
+        if not ticker.live and time.monotonic() - last[0] > 20:
+            last[0] = time.monotonic()
+            print(f"step {step:,}, loss {loss:.3f}", file=sys.stderr, flush=True)
+
+    try:
+        file = train(lm, out, config, progress)
+    finally:
+        ticker.done()
+    result = {"file": str(file), "method": settings.method, "seconds": round(time.monotonic() - started, 1)}
+    session.print(result, lambda console: console.print(f"wrote {file}; use it with --set start={file}", markup=False))
