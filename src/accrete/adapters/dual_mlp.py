@@ -146,6 +146,11 @@ class DualMLPAdapter:
         return gate, up
 
     @property
+    def taught(self) -> bool:
+        """Whether any lesson opened a neuron."""
+        return any(len(twin.taught) for twin in self.twins.values())
+
+    @property
     def started(self) -> bool:
         """Whether any of them was born otherwise than as a copy."""
         return any(f"{i}/gate" in self.start for i in self.twins)

@@ -364,10 +364,10 @@ def studied(figures: Mapping[str, Any] | None) -> str:
 
 
 def reported(metrics: Mapping[str, Any]) -> str:
-    """What the method measured of itself, as "ewc penalty 0.013, replay diversity 0.42"."""
-    own = {key: metrics[key] for key in metrics.get("reported", [])}
-    numbers = {key: value for key, value in own.items() if isinstance(value, float)}
-    return ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in numbers.items())
+    """What the method told of itself, as "ewc penalty 0.013, replay diversity 0.42"."""
+    own = {key.replace("_", " "): metrics[key] for key in metrics.get("reported", [])}
+    told = {key: f"{v:.3g}" if isinstance(v, float) else v for key, v in own.items() if isinstance(v, float | str)}
+    return ", ".join(f"{key} {value}" for key, value in told.items())
 
 
 def figure(value: float | None) -> str:

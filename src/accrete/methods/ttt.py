@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from accrete import meta_learning
 from accrete.adapters.dual_mlp import DualMLPAdapter
 from accrete.config import Config
-from accrete.data.rehearsal import Rehearsal, background
+from accrete.data.rehearsal import Rehearsal
 from accrete.data.replay import Replay
 from accrete.data.study import study_sequences, text_sequences
 from accrete.errors import AccreteError
 from accrete.fit import fit
-from accrete.gates.neurons import NeuronGate
+from accrete.gates.neurons import FEWEST, NeuronGate
 from accrete.lm import batch
 from accrete.lm.in_order import mini_batches
 from accrete.lm.load import start_of
@@ -91,7 +91,8 @@ class TestTimeTraining(Method):
         windows = [sequence for part in text for sequence in text_sequences(self.lm, part, c.window)]
         windows, left_out = _within(windows, c.max_tokens)
         items = study_sequences(self.lm, lesson) if lesson.items else []
-        self.adapter.move_alpha(max(c.alpha_floor, self.adapter.alpha * c.alpha_decay))
+        if self.adapter.taught:
+            self.adapter.move_alpha(max(c.alpha_floor, self.adapter.alpha * c.alpha_decay))
         parameters = self.adapter.open(self._open_neurons([*windows, *items]))
         with self.lm.in_bfloat16(frozen=True):
             read = self._read(windows, parameters, progress)
@@ -103,12 +104,13 @@ class TestTimeTraining(Method):
             loss_before=read.loss_before if windows else studied.loss_before,
             loss_after=studied.loss_after if items else read.loss_after,
             details={
+                "learned_from": _learned_from(read.tokens, left_out, len(items)),
+                "text_loss": read.loss_before,
                 "text_tokens": read.tokens,
                 "text_tokens_left_out": left_out,
-                "text_loss": read.loss_before,
-                "items": len(items),
                 "neurons_open": sum(len(p) for p in parameters) // 3,
                 "alpha": self.adapter.alpha,
+                "stopped_at_limit": bool(items and not studied.details["learned"]),
             },
         )
 
@@ -116,9 +118,10 @@ class TestTimeTraining(Method):
 
     def _open_neurons(self, sequences: Sequence[batch.Sequence]) -> dict[int, Tensor] | None:
         """Those that are active on this lesson and not on everything."""
+        own = self.lm.background[: self.config.calibration]
+        if not self.gate.texts and len(own) >= FEWEST:
+            self.calibrate([f"{question} {answer}" for question, answer in own])
         with self.adapter.off():
-            if not self.gate.texts and self.config.calibration and self.lm.background:
-                self.gate.calibrate(background(self.lm, self.config.calibration, self.random.generator))
             return self.gate.open(sequences)
 
     def calibrate(self, texts: Sequence[str]) -> None:
@@ -133,7 +136,7 @@ class TestTimeTraining(Method):
         c, gate = self.config, "off: all neurons are open"
         if c.threshold and self.gate.texts:
             gate = f"calibrated on {self.gate.texts:,} texts, threshold {c.threshold:g}"
-        elif c.threshold and c.calibration and self.lm.background:
+        elif c.threshold and len(self.lm.background[: c.calibration]) >= FEWEST:
             gate = "calibrates itself before the first lesson"
         elif c.threshold:
             gate = "not calibrated: all neurons are open"
@@ -210,7 +213,7 @@ class TestTimeTraining(Method):
             progress=progress,
         )
         self.replay.add(items, lesson.domain, lesson.importance)
-        return report
+        return replace(report, details={"learned": rehearsal.learned})
 
     @staticmethod
     def retrofit(lm: LM, folder: Path, config: meta_learning.Options, progress: Progress) -> Path:
@@ -220,6 +223,13 @@ class TestTimeTraining(Method):
     def fuse(self, domains: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A plain model with a wider MLP."""
         return self.adapter.fuse()
+
+
+def _learned_from(tokens: int, left_out: int, items: int) -> str:
+    """As "1,024 tokens of its text (200 left out: max_tokens) and 12 questions"."""
+    cut = f" ({left_out:,} left out: max_tokens)" if left_out else ""
+    parts = [f"{tokens:,} tokens of its text{cut}" if tokens else "", f"{items:,} questions" if items else ""]
+    return " and ".join(part for part in parts if part)
 
 
 def _within(windows: Sequence[batch.Sequence], most: int) -> tuple[list[batch.Sequence], int]:
