@@ -1,7 +1,7 @@
 """accrete's test-time training of a text, timed alone: the reading of `methods/ttt.py` as it comes.
 
     python benchmarks/_ttt_ours.py --shape embedded|qwen2.5-0.5b|qwen2.5-1.5b [--updates 20] [--threads 2] [--windows carried]
-                                   [--dtype bfloat16] [--set key=value]
+                                   [--dtype bfloat16] [--device cuda] [--set key=value]
 
 `ttt_throughput.py` starts this in a process of its own. The same random weights and token ids as the peer's, the same layers,
 one step on every 32 targets; windows are independent (each sees nothing before it), or carried (each sees all before it).
@@ -16,8 +16,7 @@ import time
 from typing import Any
 
 import torch
-from _ttt_peer import CHOICES, WARM_UP, random_model
-from learn_throughput import peak_mb
+from _ttt_peer import CHOICES, WARM_UP, memory_mb, random_model
 
 UPDATE = 32
 
@@ -31,9 +30,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from accrete.methods.ttt import Options, TestTimeTraining
     from accrete.settings import parse_value
 
-    model = random_model(options.shape).to(DTYPES[options.dtype])
+    model = random_model(options.shape).to(options.device, DTYPES[options.dtype])
     lm = LM(model, load("embedded", device="cpu", offline=True).tokenizer, options.shape)
-    lm.mixed = options.dtype == "auto" and has_fast_bf16(torch.device("cpu"))
+    lm.mixed = options.dtype == "auto" and has_fast_bf16(torch.device(options.device))
     given = {key: parse_value(value, key) for key, _, value in (text.partition("=") for text in options.set)}
     config = build(Options, {"steps": 1, "threshold": 0.0, "mini_batch": UPDATE} | given, "the options of ttt")
     method = TestTimeTraining(lm, config)
@@ -44,16 +43,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     width = UPDATE if options.windows == "independent" else 8 * UPDATE
     windows = [Sequence(tuple(ids[start : start + width + 1]), target_from=1) for start in starts]
     ends: list[float] = []
+
+    def noted(step: int, loss: float) -> None:
+        if options.device == "cuda":
+            torch.cuda.synchronize()
+        ends.append(time.perf_counter())
+
     parameters = method.adapter.open()
     before = time.perf_counter()
     with lm.in_bfloat16(frozen=True):
-        report = method._read(windows, parameters, lambda step, loss: ends.append(time.perf_counter()))
+        report = method._read(windows, parameters, noted)
     seconds = [after - start for start, after in zip(ends[WARM_UP - 1 :], ends[WARM_UP:], strict=False)]
     assert len(seconds) == options.updates and report.tokens == count - 1
     return {
         "tokens_per_second": round(UPDATE / statistics.median(seconds), 2),
         "whole_tokens_per_second": round((count - 1) / (ends[-1] - before), 2),
-        "peak_mb": peak_mb(),
+        "peak_mb": memory_mb(options.device),
         "layers": list(method.adapter.twins),
         "trained": sum(p.numel() for p in parameters),
         "updates": options.updates,
@@ -70,6 +75,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--windows", choices=["independent", "carried"], default="independent")
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     from accrete.lm.allocator import keep_freed_memory

@@ -1,6 +1,7 @@
 """The published package's updates of a document, timed alone: PyPI's continual-learning-slm 0.2.0 (MIT), as it comes.
 
-    python benchmarks/_ttt_peer.py --shape embedded|qwen2.5-0.5b|qwen2.5-1.5b [--updates 20] [--threads 2] [--peer-dir DIR]
+    python benchmarks/_ttt_peer.py --shape embedded|qwen2.5-0.5b|qwen2.5-1.5b [--updates 20] [--threads 2]
+                                    [--device cuda] [--peer-dir DIR]
 
 `ttt_throughput.py` starts this in a process of its own, so that its peak memory is the peer's and no setting of accrete
 reaches it: nothing of accrete is imported. Keys: tokens_per_second (targets, of the median update: on a machine that has
@@ -107,7 +108,12 @@ class RandomTokens:
 # --- measured ----------------------------------------------------------------------------------------------------------
 
 
-def measure(shape: str, updates: int) -> dict[str, Any]:
+def memory_mb(device: str) -> int:
+    """The most memory held: by this process, or on a GPU by its tensors."""
+    return torch.cuda.max_memory_allocated() // 2**20 if device == "cuda" else peak_mb()
+
+
+def measure(shape: str, updates: int, device: str) -> dict[str, Any]:
     """One document of `updates` timed updates and a few before them, learned by the package's own engine."""
     from continual_learning.config import DEFAULT_CONFIG  # type: ignore[import-not-found]
     from continual_learning.model.modified_qwen import (  # type: ignore[import-not-found]
@@ -124,7 +130,7 @@ def measure(shape: str, updates: int) -> dict[str, Any]:
             f"A document of the peer holds at most {longest} timed updates; ask for no more with --updates."
         )
 
-    model = random_model(shape)
+    model = random_model(shape).to(device)
     depth = model.config.num_hidden_layers
     layers = get_modified_layer_indices(depth, depth - depth // 4, depth)
     inject_dual_mlps(model, layers, alpha["initial"], DEFAULT_CONFIG["tfidf_gate"]["threshold"])
@@ -141,6 +147,8 @@ def measure(shape: str, updates: int) -> dict[str, Any]:
     ends: list[float] = []
 
     def callback(batch_idx: int, loss: float, tokens_so_far: int) -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
         ends.append(time.perf_counter())
 
     learned = engine.learn("", callback=callback)
@@ -154,7 +162,7 @@ def measure(shape: str, updates: int) -> dict[str, Any]:
     optimizer = engine.optimizer
     return {
         "tokens_per_second": round(batch / statistics.median(seconds), 2),
-        "peak_mb": peak_mb(),
+        "peak_mb": memory_mb(device),
         "layers_modified": len(layers),
         "update_tokens": batch,
         "note": f"{PACKAGE} {VERSION}: {type(optimizer).__name__}, rate {optimizer.param_groups[0]['lr']:g}, float32, "
@@ -174,6 +182,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=CHOICES, default="embedded")
     parser.add_argument("--updates", type=int, default=20, help="timed, after two that are not")
     parser.add_argument("--threads", type=int, help="of torch; else as torch chooses")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
         "--peer-dir", type=Path, default=cache_folder(), help="where the package is, or is to be installed"
     )
@@ -184,7 +193,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     provide(options.peer_dir)
-    print(json.dumps(measure(options.shape, options.updates)))
+    print(json.dumps(measure(options.shape, options.updates, options.device)))
 
 
 if __name__ == "__main__":

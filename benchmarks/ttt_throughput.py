@@ -53,6 +53,7 @@ def operations(shape: str) -> int:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     common = ["--shape", options.shape, "--updates", str(options.updates), "--threads", str(options.threads)]
+    common += ["--device", options.device]
     sides = {
         "peer": ("_ttt_peer.py", "--peer-dir", str(options.peer_dir)),
         "ours": ("_ttt_ours.py",),
@@ -75,19 +76,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         print(f"warning: the updates of {', '.join(uneven)} were uneven; something else ran here.", file=sys.stderr)
     speed = {side: statistics.median(f["tokens_per_second"] for f in found) for side, found in rounds.items()}
     assert rounds["ours"][0]["trained"] == rounds["peer"][0]["trained"], "the two sides train different weights"
-    ceiling = run("_matmul_ceiling.py", "--shape", options.shape, "--threads", str(options.threads))["bf16_gflops"]
+    ceiling = None  # of a GPU: learn_throughput.py measures that
+    if options.device == "cpu":
+        ceiling = run("_matmul_ceiling.py", "--shape", options.shape, "--threads", str(options.threads), "--json")
+    work, limit = speed["ours"] * operations(options.shape), (ceiling or {}).get("bf16_gflops")
     return {
         "shape": options.shape,
         "ours": speed["ours"],
         "peer": speed["peer"],
         "ratio": round(speed["ours"] / speed["peer"], 2),
-        "ceiling_share": round(speed["ours"] * operations(options.shape) / (ceiling * 1e9), 3),
+        "ceiling_share": round(work / (limit * 1e9), 3) if limit else None,
         "peak_mb": max(found["peak_mb"] for found in rounds["ours"]),
         "peer_peak_mb": max(found["peak_mb"] for found in rounds["peer"]),
         "carried": speed["carried"],
         "adam": speed["adam"],
         "trained": rounds["ours"][0]["trained"],
-        "ceiling_gflops": ceiling,
+        "ceiling_gflops": limit,
         "rounds": {side: [found["tokens_per_second"] for found in all_] for side, all_ in rounds.items()},
         "uneven": uneven,
         "threads": rounds["ours"][0]["threads"],
@@ -100,6 +104,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=20, help="timed, in every round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
         "--peer-dir", type=Path, default=cache_folder(), help="where the peer is, or is to be installed"
     )
@@ -109,10 +114,10 @@ def main() -> None:
     if options.json:
         print(json.dumps(found))
         return
+    share = f"   {found['ceiling_share']:.0%} of the ceiling" if found["ceiling_share"] else ""
+    share = f"   {found['ceiling_share']:.0%} of the ceiling" if found["ceiling_share"] else ""
     print(f"{found['shape']}, {found['trained']:,} trained weights, {found['threads']} threads, 32 tokens an update")
-    print(
-        f"  ours     {found['ours']:>9,.0f} tokens/s   {found['peak_mb']:>6,} MB   {found['ceiling_share']:.0%} of the ceiling"
-    )
+    print(f"  ours     {found['ours']:>9,.0f} tokens/s   {found['peak_mb']:>6,} MB{share}")
     print(f"  peer     {found['peer']:>9,.0f} tokens/s   {found['peer_peak_mb']:>6,} MB")
     print(f"  ratio    {found['ratio']:>9.2f}")
     print(f"  carried  {found['carried']:>9,.0f} tokens/s   ours with Adam {found['adam']:,.0f} tokens/s")

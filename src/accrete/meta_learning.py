@@ -11,6 +11,7 @@ a question. Its down projection stays zero: it is silent. Ends at NAME.start.saf
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -46,6 +47,7 @@ class Options(Config):
     steps: int = Field(800, ge=1)
     episodes: int = Field(4, ge=1)  # a step
     entities: int = Field(5, ge=1)  # in an episode, at most
+    texts: int = Field(2, ge=1)  # that they are spread over, at most: what is read first has to outlast the others
     questions: int = Field(24, ge=1)  # in an episode, at most
     general: int = Field(24, ge=1)  # general questions on which T is held to its base
     anchor: float = Field(5.0, ge=0)
@@ -113,8 +115,9 @@ class MetaLearning:
         o, chance = self.options, random.Random(f"{self.options.seed} {number}")
         world = World(WORLDS + chance.randrange(10**9))
         entities = [world.entity() for _ in range(chance.randint(1, o.entities))]
-        cut = chance.randint(0, len(entities) - 1)  # one text, or two
-        texts = [" ".join(world.passage([e]) for e in part) for part in (entities[:cut], entities[cut:]) if part]
+        cuts = sorted({0, *(chance.randrange(len(entities)) for _ in range(o.texts - 1))})
+        parts = [entities[a:b] for a, b in itertools.pairwise([*cuts, len(entities)])]
+        texts = [" ".join(world.passage([entity]) for entity in part) for part in parts]
         facts = [fact for entity in entities for fact in entity.facts]
         asked = [
             study_sequence(self.lm, world.ask(fact), fact.value)

@@ -5,7 +5,6 @@ import io
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -97,17 +96,18 @@ class Chat:
         return word not in ("quit", "exit")
 
     def _learn(self, paths: str) -> None:
-        from accrete.cli.lessons import Desk, documents_in, print_lesson
+        from accrete.cli.desk import Desk, short, sources
+        from accrete.cli.lessons import print_lesson
 
         try:
-            named = [Path(path) for path in shlex.split(paths)]
+            named = shlex.split(paths)
         except ValueError as error:
             raise UsageError(f"/learn: {error}.") from None
         if not named:
             raise UsageError("/learn wants the path of a document.")
-        desk = Desk(self.settings.clean)
-        for path in documents_in(named):
-            ticker = self.learner.progress = Ticker(path.name)
+        desk = Desk(self.settings.clean, offline=self.settings.offline)
+        for path in sources(named):
+            ticker = self.learner.progress = Ticker(short(path))
             try:
                 document, left_out = desk.read(path)
                 commit = self.learner.learn(document, domain=self.domain or self.settings.domain, left_out=left_out)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accrete.cli.desk import Desk, Source, short, sources
 from accrete.cli.session import Session, Ticker, verb
 from accrete.errors import DocumentError, LessonError
 
@@ -19,18 +20,19 @@ SHOWN = 4  # pieces that were left out
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from accrete.data.quality import LeftOut
     from accrete.learner import Learner
     from accrete.store.journal import Commit
-    from accrete.types import Document
 
 
 @verb
 def learn(
     session: Session,
     paths: Annotated[
-        list[Path],
-        typer.Argument(help="Text, Markdown, PDF, HTML, code, .jsonl, or folders of these.", show_default=False),
+        list[str],
+        typer.Argument(
+            help="Text, Markdown, PDF, HTML, code, .jsonl, folders of these, or pages (https://...).",
+            show_default=False,
+        ),
     ],
     probes: Annotated[
         Path | None, typer.Option(help="Questions asked before and after, never taught (.jsonl).")
@@ -52,6 +54,9 @@ def learn(
     language: Annotated[
         str | None, typer.Option(help="The language expected, as in en; else the document's own.")
     ] = None,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Fetch pages from private and loopback addresses too.")
+    ] = False,
     study: Annotated[
         str | None,
         typer.Option(help="Whose questions are studied: auto (given ones, else self-made), gold, self, off [auto]."),
@@ -74,16 +79,16 @@ def learn(
         session = replace(session, set=[*(session.set or []), f"replay_general={replay_general}"])
     settings = session.settings(domain=domain, clean=clean).settings
     asked = read_probes(probes) if probes else ()
-    queue = documents_in(paths)
-    desk = Desk(settings.clean, language)
+    queue = sources(paths, settings.offline)
+    desk = Desk(settings.clean, language, settings.offline, allow_private)
     learner = session.learner(max_forgetting=max_forgetting, study=study, teacher=teacher)
     counts: Counter[str] = Counter()
     worst = 0
     for number, path in enumerate(queue, 1):
         place = f"[{number}/{len(queue)}] " if len(queue) > 1 else ""
-        ticker = learner.progress = Ticker(f"{place}{path.name}", bool(session.json))
+        ticker = learner.progress = Ticker(f"{place}{short(path)}", bool(session.json))
         if place and not ticker.live:
-            print(f"{place}{path.name}", file=sys.stderr, flush=True)
+            print(f"{place}{short(path)}", file=sys.stderr, flush=True)
         try:
             document, left_out = desk.read(path)
             commit = learner.learn(
@@ -113,45 +118,7 @@ def learn(
         raise typer.Exit(worst)
 
 
-def documents_in(paths: list[Path]) -> list[Path]:
-    """Every file to be learned, folders opened; a path that is wrong stops everything before the first lesson."""
-    from accrete.data.documents import find_documents
-
-    queue: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise DocumentError(f"There is no file {path}.")
-        found = find_documents(path)
-        queue += [file for file in found.documents if file not in queue]
-        if found.left_out:
-            reasons = Counter(reason for _, reason in found.left_out)
-            told = ", ".join(f"{count} ({reason})" for reason, count in reasons.most_common())
-            print(f"left out of {path}: {told}", file=sys.stderr)
-    return queue
-
-
-class Desk:
-    """Reads one document after the other, each less what is not worth learning or was in an earlier one."""
-
-    def __init__(self, clean: bool = True, language: str | None = None):
-        from accrete.data.seen import Seen
-
-        self.clean, self.language, self.seen = clean, language, Seen()
-
-    def read(self, path: Path) -> tuple["Document", tuple["LeftOut", ...]]:
-        """The document, and what was left out of it."""
-        from accrete.data.documents import read_document
-        from accrete.data.quality import clean
-
-        document = read_document(path)
-        return clean(document, self.seen, language=self.language) if self.clean else (document, ())
-
-    def forget(self, path: Path) -> None:
-        """It was not learned after all: what it says may be learned from another."""
-        self.seen.forget(str(path))
-
-
-def _report_failure(session: Session, path: Path, error: Exception) -> None:
+def _report_failure(session: Session, path: Source, error: Exception) -> None:
     if session.json:
         print(json.dumps({"document": str(path), "error": str(error)}, ensure_ascii=False), flush=True)
     print(f"accrete: {error}", file=sys.stderr)

@@ -18,21 +18,20 @@ TOKENS = 64  # of a text: a few sentences
 def calibrate(
     session: Session,
     paths: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Texts or folders of them; without any, the sentences that came with the model."),
+        list[str] | None,
+        typer.Argument(help="Texts, pages, or folders of them; without any, the sentences that came with the model."),
     ] = None,
     texts: Annotated[int, typer.Option(min=8, help="At most so many texts, drawn evenly.")] = TEXTS,
 ) -> None:
     """Show a method what is general, so that lessons leave it alone; this is a commit, and undo takes it back."""
-    from accrete.cli.lessons import documents_in
+    from accrete.cli.desk import Desk, sources
     from accrete.data.chunks import chunks
-    from accrete.data.documents import read_document
 
-    files = documents_in(paths) if paths else []
+    files, desk = sources(paths or []), Desk(offline=session.settings().settings.offline)
     learner = session.learner()
     if files:
         count = learner.lm.count_tokens
-        found = [p.text for file in files for p in chunks(read_document(file), TOKENS, count)]
+        found = [p.text for file in files for p in chunks(desk.read(file)[0], TOKENS, count)]
     else:
         found = [f"{question} {answer}" for question, answer in learner.lm.background]
     if not found:
