@@ -12,11 +12,18 @@ from typer.testing import CliRunner
 
 from accrete.cli.desk import Desk, short, sources
 from accrete.cli.main import app
+from accrete.data import extract, formats
 from accrete.errors import OfflineError
 
 ONE = "Edda Kolm keeps the lighthouse of Norvik, and every evening she writes down each ship that passes by the cape."
 OTHER = "Bertil Raun repairs the nets of the harbour in winter, and in summer he sells smoked fish beside the old quay."
 PAGES = {"/norvik": f"<h1>Norvik</h1><p>{ONE}</p>", "/harbour": f"<h1>Harbour</h1><p>{ONE}</p><p>{OTHER}</p>"}
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """HTML is read without a child process, which costs most of the time here."""
+    monkeypatch.setattr(formats, "extract", lambda kind, raw, name: extract.READERS[kind](raw, extract.Clock()))
 
 
 @pytest.fixture
@@ -88,7 +95,7 @@ def test_offline_no_socket_is_opened_whoever_says_so(learn, monkeypatch, tmp_pat
         Desk(offline=True).read("https://example.org/")
 
 
-def test_pages_are_cleaned_like_files_and_forgotten_by_where_they_were_found(place):
+def test_pages_are_cleaned_like_files_and_forgotten_by_where_they_were_found(place, in_this_process):
     desk = Desk(allow_private=True)
     assert ONE in desk.read(f"{place}/moved")[0].text
     second, left_out = desk.read(f"{place}/harbour")

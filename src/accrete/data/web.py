@@ -343,10 +343,9 @@ def _document(address: Address, raw: bytes, kind: str, charset: str) -> Document
     if not text.strip():
         raise DocumentError(f"{name} is empty.")
     document = Document(title or address.name, text=text, source=name)
-    if is_code(document) and (
-        kind == "html" or formats.is_pdf(raw)
-    ):  # github.com/.../main.py is a page about code, docs.rs is a host:
-        document = replace(document, source=f"{name}#")  # an empty fragment names the same page and is no suffix
+    if is_code(document) and (kind == "html" or formats.is_pdf(raw)):
+        # github.com/.../main.py is a page about code, docs.rs a host: an empty fragment is the same page and no suffix.
+        document = replace(document, source=f"{name}#")
     return document
 
 
