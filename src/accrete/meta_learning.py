@@ -32,7 +32,7 @@ from accrete.data.rehearsal import background
 from accrete.data.study import text_sequences
 from accrete.data.world import World
 from accrete.files import write_atomically
-from accrete.lm.batch import Sequence, collate
+from accrete.lm.batch import Batch, Sequence, collate
 from accrete.lm.in_order import mini_batches
 from accrete.lm.model import LM, Hidden, SuffixCache
 from accrete.lm.prompts import study_sequence
@@ -89,15 +89,14 @@ class MetaLearning:
         self.log_rates = {name: nn.Parameter(torch.zeros((), device=lm.device)) for name in born}
         groups = [(self.start, options.rate), (self.log_rates, options.rates_rate)]
         self.optimizer = torch.optim.Adam([{"params": list(p.values()), "lr": rate} for p, rate in groups])
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: min(1.0, 3 * (1 - step / options.steps))
-        )
 
     # --- one step -----------------------------------------------------------------------------------------------
 
     def step(self, number: int) -> float:
         """The mean loss of its episodes, before the start is improved by them."""
         o, total = self.options, 0.0
+        for group, rate in zip(self.optimizer.param_groups, (o.rate, o.rates_rate), strict=True):
+            group["lr"] = rate * min(1.0, 3 * (1 - number / o.steps))
         self.optimizer.zero_grad()
         for episode in range(o.episodes):
             texts, questions, general = self.episode(number * o.episodes + episode)
@@ -107,7 +106,6 @@ class MetaLearning:
             total += float(asked.detach()) / o.episodes
         nn.utils.clip_grad_norm_(list(self.start.values()), 1.0)
         self.optimizer.step()
-        self.schedule.step()
         return total
 
     def episode(self, number: int) -> tuple[list[Sequence], list[Sequence], list[Sequence]]:
@@ -154,13 +152,16 @@ class MetaLearning:
         logits_BTV = self._suffix(now, hidden)
         asked = collate(questions, self.lm.device, self.lm.pad)
         width = asked.ids_BT.shape[1]
-        held = slice(len(questions), None)
+        loss = next_token(self.lm, asked, logits_BTV[: len(questions), :width])
+        return loss, self._drift(hidden, logits_BTV, batch) if general else loss.new_zeros(())
+
+    def _drift(self, hidden: Hidden, logits_BTV: Tensor, batch: Batch) -> Tensor:
+        """KL(base || T) on the general rows, the last of the batch."""
+        rows = slice(-batch.general, None)
+        part = Hidden(hidden.h_BTD[rows], hidden.mask_BT[rows], hidden.position_ids_BT[rows], hidden.layer)
         with torch.no_grad(), self.adapter.off():
-            base_BTV = self.lm.suffix(
-                Hidden(hidden.h_BTD[held], hidden.mask_BT[held], hidden.position_ids_BT[held], hidden.layer)
-            )
-        drift = kl_divergence(base_BTV, logits_BTV[held], batch.labels_BT[held])
-        return next_token(self.lm, asked, logits_BTV[: len(questions), :width]), drift
+            base_BTV = self.lm.suffix(part)
+        return kl_divergence(base_BTV, logits_BTV[rows], batch.labels_BT[rows])
 
     # --- files --------------------------------------------------------------------------------------------------
 
@@ -191,10 +192,7 @@ class MetaLearning:
             self.optimizer.state[parameter] = {
                 key: state[f"{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
             }
-        done = int(state["step"])
-        for _ in range(done):
-            self.schedule.step()
-        return done
+        return int(state["step"])
 
     def _parameters(self) -> dict[str, nn.Parameter]:
         return self.start | {f"rate of {name}": p for name, p in self.log_rates.items()}

@@ -22,12 +22,15 @@ def calibrate(
         typer.Argument(help="Texts, pages, or folders of them; without any, the sentences that came with the model."),
     ] = None,
     texts: Annotated[int, typer.Option(min=8, help="At most so many texts, drawn evenly.")] = TEXTS,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Fetch pages from private and loopback addresses too.")
+    ] = False,
 ) -> None:
     """Show a method what is general, so that lessons leave it alone; this is a commit, and undo takes it back."""
     from accrete.cli.desk import Desk, sources
     from accrete.data.chunks import chunks
 
-    files, desk = sources(paths or []), Desk(offline=session.settings().settings.offline)
+    files, desk = sources(paths or []), Desk(offline=session.settings().settings.offline, allow_private=allow_private)
     learner = session.learner()
     if files:
         count = learner.lm.count_tokens
