@@ -160,3 +160,13 @@ def test_a_loss_that_is_no_number_ends_the_lesson():
     made.lm.model.lm_head.weight.data[7] = torch.nan
     with pytest.raises(AccreteError, match="nan after 0 steps: a lower read_rate"):
         read(made)
+
+
+def test_a_sliding_window_sees_as_much_before_every_mini_batch():
+    lm = tiny_lm(layers=8)
+    windows = ttt.text_sequences(lm, lesson().document, 96, 64)
+    assert len(windows) > 8 and all(w.targets <= 32 for w in windows)
+    assert [w.target_from for w in windows[-4:]] == [64] * 4
+    whole = [token for w in windows for token in w.ids[w.target_from :]]
+    assert whole == list(lm.tokenizer(TEXT, add_special_tokens=False)["input_ids"])
+    assert read(method(window=96, context=64)).tokens == len(whole) - 1

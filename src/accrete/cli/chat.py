@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from accrete.learner import Learner
     from accrete.settings import Settings
 
-HELP = """/learn PATH...   learn documents
+HELP = """/learn PATH...   learn documents, folders, pages (https://...)
 /undo            take the last lesson back
 /log             the lessons
 /domain [NAME]   answer from one domain, without NAME from wherever it fits

@@ -23,13 +23,14 @@ def study_sequences(lm: LM, lesson: Lesson, window: int = 256) -> list[Sequence]
     return [sequence for text in texts for sequence in text_sequences(lm, text, window)]
 
 
-def text_sequences(lm: LM, document: Document, window: int) -> list[Sequence]:
-    """A text as passages of whole sentences, each after the last tokens of the one before; at most `window` tokens.
+def text_sequences(lm: LM, document: Document, window: int, context: int | None = None) -> list[Sequence]:
+    """A text as passages of whole sentences, each after the last `context` tokens of the one before; at most `window` tokens.
 
-    Every token but the very first is a target of exactly one sequence.
+    Every token but the very first is a target of exactly one sequence. Without `context` it is CONTEXT, or a quarter of a
+    small window; with nearly all of the window it slides.
     """
     window = min(window, lm.context_length)
-    before = max(1, min(CONTEXT, window // 4))
+    before = max(1, min(CONTEXT, window // 4) if context is None else min(context, window - 2 * SLACK))
     limit = window - before
 
     def ids_of(text: str) -> list[int]:

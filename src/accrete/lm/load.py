@@ -46,9 +46,12 @@ def weights_mark(name: str) -> str:
     """What tells the weights of a model from others of its name, without loading them; nothing for one of the hub.
 
     sha256 over the sizes, first and last megabytes of its safetensors, so that the same files have the same everywhere.
+    Starts beside it are none of its weights.
     """
     folder, hasher = embedded_directory() if name == "embedded" else Path(name), hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        if path.name.endswith(START):
+            continue
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             hasher.update(f"{path.name} {size} ".encode())

@@ -51,7 +51,8 @@ class Options(Config):
     # reading the text
     mini_batch: int = Field(32, ge=1)  # tokens learned from at once
     steps: int = Field(2, ge=1)  # of gradient descent on each
-    window: int = Field(256, ge=2)  # tokens after which nothing earlier is seen
+    window: int = Field(256, ge=16)  # tokens that are seen together
+    context: int = Field(32, ge=1)  # of them, those of the window before; window - mini_batch slides it by a mini-batch
     optimizer: Literal["sgd", "adam"] = "sgd"
     read_rate: float = Field(1.0, gt=0)
     read_clip: float = Field(1.0, ge=0)  # the global norm of the gradient; 0 leaves it
@@ -88,7 +89,7 @@ class TestTimeTraining(Method):
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         c = self.config
         text = [replace(lesson.document, text=t) for t in (lesson.document.text, *lesson.restatements) if t.strip()]
-        windows = [sequence for part in text for sequence in text_sequences(self.lm, part, c.window)]
+        windows = [sequence for part in text for sequence in text_sequences(self.lm, part, c.window, c.context)]
         windows, left_out = _within(windows, c.max_tokens)
         items = study_sequences(self.lm, lesson) if lesson.items else []
         if self.adapter.taught:
