@@ -170,3 +170,17 @@ def test_a_sliding_window_sees_as_much_before_every_mini_batch():
     whole = [token for w in windows for token in w.ids[w.target_from :]]
     assert whole == list(lm.tokenizer(TEXT, add_special_tokens=False)["input_ids"])
     assert read(method(window=96, context=64)).tokens == len(whole) - 1
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_a_base_in_bfloat16_is_read_and_studied(home, family):
+    lm = tiny_lm(family, layers=8)
+    lm.model.to(torch.bfloat16)
+    learner = Learner(lm, method="ttt", home=home, config=QUIET | {"steps": 4}, max_forgetting=1.0)
+    metrics = learner.learn(Document("d", TEXT, lesson(items=5).document.items)).metrics
+    assert metrics["loss_after"] < metrics["loss_before"] and metrics["text_loss"] < 9
+    assert {p.dtype for twin in learner.method.adapter.twins.values() for p in twin.taught.parameters()} == {
+        torch.float32
+    }
+    learner.undo()
+    assert learner.method.adapter.state_dict() == {"alpha": 0.5}

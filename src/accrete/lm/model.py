@@ -124,12 +124,13 @@ class LM:
         """Identity of the BASE weights, taken when first asked for: before anything is trained."""
         return weights_digest(dict(self.model.named_parameters()))
 
-    def autocast(self) -> torch.autocast:
-        """The context of a learning step: bfloat16 products where `mixed` or where the base is in bfloat16, else nothing.
+    def autocast(self, beside: bool = False) -> torch.autocast:
+        """The context of a learning step: bfloat16 products of float32 weights where `mixed`, else nothing.
 
-        What is trained is in float32 all the same. Answers and measures are not taken in it.
+        With `beside` also where the base is in bfloat16 and what is trained beside it in float32. Answers and measures are not
+        taken in it.
         """
-        mixed = self.mixed or self.dtype == torch.bfloat16
+        mixed = self.mixed or (beside and self.dtype == torch.bfloat16)
         # Without a cache of cast weights: within one step an adapter may point a parameter at its base and back.
         return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed, cache_enabled=False)
 

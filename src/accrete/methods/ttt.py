@@ -153,7 +153,7 @@ class TestTimeTraining(Method):
         step_on = self._reading_step(parameters)
         for part in mini_batches(self.lm, windows, self.config.mini_batch, self.adapter.first_layer):
             for step in range(self.config.steps):
-                with self.lm.autocast(), self.adapter.noting() as products:
+                with self.lm.autocast(beside=True), self.adapter.noting() as products:
                     loss = self.lm.head_loss(part.look(self.lm.suffix_states), part.targets_1N)
                 if not math.isfinite(value := float(loss.detach())):
                     raise AccreteError(f"The loss was {value} after {steps} steps: a lower read_rate may help.")
