@@ -37,13 +37,13 @@ def text_sequences(lm: LM, document: Document, window: int, context: int | None 
         return list(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     sequences: list[Sequence] = []
-    context: list[int] = []
+    seen: list[int] = []
     last = 0
     for passage in chunks(document, max(1, limit - SLACK), lambda text: len(ids_of(text))):
         ids = ids_of(document.text[last : passage.end])  # with the space before it
         last = passage.end
         for start in range(0, len(ids), limit):
             piece = ids[start : start + limit]
-            sequences.append(Sequence((*context, *piece), target_from=len(context)))
-            context = (context + piece)[-before:]
+            sequences.append(Sequence((*seen, *piece), target_from=len(seen)))
+            seen = (seen + piece)[-before:]
     return [sequence for sequence in sequences if sequence.targets > 0]
