@@ -50,7 +50,7 @@ class Options(Config):
     )  # texts of the model's own background, unless `accrete calibrate` brought others
     # reading the text
     mini_batch: int = Field(32, ge=1)  # tokens learned from at once
-    steps: int = Field(2, ge=1)  # of gradient descent on each
+    steps: int = Field(4, ge=1)  # of gradient descent on each
     window: int = Field(256, ge=16)  # tokens that are seen together
     context: int = Field(32, ge=1)  # of them, those of the window before; window - mini_batch slides it by a mini-batch
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -58,14 +58,14 @@ class Options(Config):
     read_clip: float = Field(1.0, ge=0)  # the global norm of the gradient; 0 leaves it
     max_tokens: int = Field(0, ge=0)  # of a text; 0: all of it
     # studying the items
-    rate: float = Field(3e-3, gt=0)  # of AdamW
+    rate: float = Field(1e-3, gt=0)  # of AdamW
     batch_size: int = Field(16, ge=1)  # new items a step
     replay: int = Field(16, ge=0)  # earlier ones beside them
     replay_capacity: int = Field(2_000, ge=0)
     general: int = Field(8, ge=0)  # general questions beside those
     kl_weight: float = Field(10.0, ge=0)  # of being held to the base on them
     enough: float = Field(0.02, ge=0)  # nats per target of the items at which the lesson ends
-    min_epochs: int = Field(15, ge=1)
+    min_epochs: int = Field(30, ge=1)
     max_epochs: int = Field(80, ge=1)
     max_steps: int = Field(2_000, ge=1)
     seed: int = 0
