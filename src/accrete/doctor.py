@@ -79,7 +79,7 @@ def _try(model: str, method: str, device: str, dtype: str, offline: bool) -> dic
     with tempfile.TemporaryDirectory() as home:
         learner = Learner(lm, method=method, home=home, config=options)
         times = [time.monotonic()]
-        report = learner.method.learn(Lesson(document, items=items), lambda step, loss: times.append(time.monotonic()))
+        report = learner.method.learn(Lesson(document, items=items), lambda *told: times.append(time.monotonic()))
     steps = max(1, report.steps)
     a_step = (times[-1] - times[1]) / (steps - 1) if steps > 1 and len(times) > 2 else times[-1] - times[0]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

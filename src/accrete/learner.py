@@ -162,7 +162,7 @@ class Learner:
             **self.reader.measure("before", lesson, study, probes, active[-1].metrics["kept_after"] if known else None),
         }
         learning = clock.monotonic()
-        report = self.method.learn(lesson, lambda step, loss: self.progress("learning", step, loss))
+        report = self.method.learn(lesson, self._told)
         metrics["learning_seconds"] = round(clock.monotonic() - learning, 3)
         self.progress("measuring", report.steps, 0.0)
         metrics |= {
@@ -181,6 +181,9 @@ class Learner:
             raise error
         self.progress("saving", report.steps, 0.0)
         return self.history.commit(commit)
+
+    def _told(self, step: int, loss: float, tokens: int = 0) -> None:
+        self.progress(f"learning, {tokens:,} tokens read" if tokens else "learning", step, loss)
 
     # --- asking (reader.py) -------------------------------------------------------------------------------------
 
@@ -368,13 +371,8 @@ class Learner:
         if take is None:
             raise HistoryError(f"{path} is a PEFT adapter, and {self.method_name} has no place for one.")
         name = f"adapter {Path(path).name}"
-        return self._take_up(
-            name,
-            f"{name} {now()}",
-            domain,
-            lambda: take(domain, Path(path)),
-            lambda known: [list(held) for held in known if held.domain != domain],
-        )
+        stays = lambda known: [list(held) for held in known if held.domain != domain]  # noqa: E731
+        return self._take_up(name, f"{name} {now()}", domain, lambda: take(domain, Path(path)), stays)
 
     def _take_up(
         self,

@@ -250,7 +250,7 @@ class Ticker:
 
     def __call__(self, stage: str, step: int, loss: float) -> None:
         if self.live:
-            figures = f", step {step}, loss {loss:.3f}" if stage == "learning" else ""
+            figures = f", step {step}, loss {loss:.3f}" if stage.startswith("learning") else ""
             print(f"\r\x1b[K{self.title}: {stage}{figures}", end="", file=sys.stderr, flush=True)
 
     def done(self) -> None:

@@ -27,8 +27,8 @@ State = dict[str, PartState]
 """part name -> its state."""
 
 CAPABILITIES = ("condition", "calibrate", "retrofit", "forget", "domains", "fuse", "save_adapter", "load_adapter")
-Progress = Callable[[int, float], None]
-"""(step, loss in nats)."""
+Progress = Callable[..., None]
+"""(step, loss in nats[, tokens of text read so far])."""
 
 
 class Part(Protocol):

@@ -161,7 +161,7 @@ class TestTimeTraining(Method):
                     tokens, total = tokens + part.targets, total + value * part.targets
                 step_on(loss, products)
             steps += self.config.steps
-            progress(steps, total / tokens)
+            progress(steps, total / tokens, tokens)
         mean = total / tokens if tokens else None
         return Report(steps=steps, tokens=tokens, loss_before=mean, loss_after=mean)
 
