@@ -80,6 +80,15 @@ def test_every_new_document_changes_something(method, make_lm, home):
     assert len(set(digests)) == len(digests)
 
 
+def test_what_it_tells_of_itself_is_plain_and_of_what_it_holds(method, make_lm, home):
+    taught = learner(make_lm(), method, home)
+    before = base.about(taught.method)
+    taught.learn(document())
+    after = base.about(taught.method)
+    assert json.loads(json.dumps(after)) == after and before.keys() == after.keys()
+    assert after.get("documents", 1) == 1 and before.get("documents", 0) == 0
+
+
 def test_undo_is_exact(method, make_lm, home):
     lm = make_lm()
     taught = learner(lm, method, home)

@@ -42,7 +42,9 @@ def status(session: Session) -> None:
 
 
 def _told(value: Any) -> str:
-    return ", ".join(f"{key}: {one:,}" for key, one in value.items()) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {one:,}" for key, one in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 @verb

@@ -77,6 +77,10 @@ class Retrieve(Method):
         """Leave nothing in those files that the state does not hold."""
         self.index.settle()
 
+    def about(self) -> dict[str, int]:
+        """What is held."""
+        return {"documents": self.index.documents, "passages": len(self.index)}
+
     def forget(self, document: str) -> None:
         """Take a document (by the sha256 of its content) out of the index, exactly."""
         self.index.remove(document)

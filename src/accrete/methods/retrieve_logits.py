@@ -173,6 +173,10 @@ class RetrieveLogits(Method):
         """Leave nothing in that file that the state does not hold."""
         self.store.tidy()
 
+    def about(self) -> dict[str, int]:
+        """What is held."""
+        return {"documents": self.store.documents, "states": len(self.store)}
+
     def forget(self, document: str) -> None:
         """Take a document (by the sha256 of its content) out of the datastore, exactly."""
         self.store.remove(document)

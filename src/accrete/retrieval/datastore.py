@@ -152,6 +152,10 @@ class Datastore:
     def __contains__(self, document: str) -> bool:
         return document in self._documents
 
+    @property
+    def documents(self) -> int:
+        return len(self._documents)
+
     def add(self, document: str, entries: Entries, dates: Iterable[str] = (), name: str = "") -> None:
         """Keep the entries of a document under a key, the sha256 of its content, say; what had that key is replaced.
 

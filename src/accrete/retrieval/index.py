@@ -82,6 +82,10 @@ class PassageIndex:
     def __contains__(self, document: str) -> bool:
         return document in self._documents
 
+    @property
+    def documents(self) -> int:
+        return len(self._documents)
+
     def add(self, document: str, passages: Sequence[Passage], name: str = "", dates: Iterable[str] = ()) -> None:
         """Take in a document under a key, the sha256 of its content, say; what had that key is replaced."""
         new = Indexed.of(passages, name, dates)
