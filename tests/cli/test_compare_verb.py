@@ -25,7 +25,17 @@ def test_one_document_and_its_questions_in_a_process_of_its_own(model_directory,
         '{"question": "Who keeps the lighthouse of Norvik?", "answer": "Edda Kolm"}\n'
     )
     chosen = ("--document", tmp_path / "note.txt", "--probes", tmp_path / "asked.jsonl", "--methods", "full_finetune")
-    settings = ("--model", model_directory, "--home", home, "--offline", "--out", tmp_path / "out")
+    settings = (
+        "--model",
+        model_directory,
+        "--home",
+        home,
+        "--offline",
+        "--out",
+        tmp_path / "out",
+        "--set",
+        "max_steps=4",
+    )
     result = run("compare", *chosen, *settings, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

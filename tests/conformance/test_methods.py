@@ -24,7 +24,6 @@ from accrete.reader import Reader
 from accrete.types import Document, Example, Lesson, Probe, Query
 
 pytestmark = pytest.mark.parametrize("method", base.names())
-SHORT = {"max_steps": 4}
 
 
 def document(name: str = "lesson", count: int = 8, seed: int = 7) -> Document:
@@ -34,9 +33,9 @@ def document(name: str = "lesson", count: int = 8, seed: int = 7) -> Document:
     return Document(name, items=tuple(Example(world.question(fact, 0), fact.value) for fact in facts))
 
 
-def short(method: str) -> dict:
+def short(method: str, steps: int = 4) -> dict:
     """Options that make a lesson short, of those the method has."""
-    return {key: value for key, value in SHORT.items() if key in base.find(method).Config.model_fields}
+    return {"max_steps": steps} if "max_steps" in base.find(method).Config.model_fields else {}
 
 
 def said(taught: Learner | Reader) -> torch.Tensor:
@@ -245,7 +244,7 @@ def test_study_items_and_text_both_teach(method, make_lm, home):
     world = World(3)
     text = " ".join(world.passage([world.entity()]) for _ in range(4))
     for studied in (document(), Document("text", text)):
-        taught = Learner(make_lm(), method=method, home=home / studied.name, max_forgetting=1.0)
+        taught = learner(make_lm(), method, home / studied.name, **short(method, 12))
         metrics = taught.learn(studied).metrics
         asked = Query(studied.items[0].question if studied.items else text.split(". ")[0])
         if found := taught.reader.conditionings([asked])[0].passages:

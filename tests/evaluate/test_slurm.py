@@ -88,6 +88,7 @@ def test_what_every_task_would_stumble_over_is_said_before_anything_is_submitted
     assert result.stderr.count("\n") == 1 and "sbatch" not in result.stdout and not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_the_real_command_says_which_streams_and_methods_there_are(slurm):
     """Not only the made-up one: what `accrete methods --json` writes is what is read here."""
     real = {"ACCRETE": str(Path(sys.executable).parent / "accrete"), "DRY_RUN": "1", "OMP_NUM_THREADS": "1"}
