@@ -34,7 +34,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     lm = LM(model, load("embedded", device="cpu", offline=True).tokenizer, options.shape)
     lm.mixed = options.dtype == "auto" and has_fast_bf16(torch.device(options.device))
     given = {key: parse_value(value, key) for key, _, value in (text.partition("=") for text in options.set)}
-    config = build(Options, {"steps": 1, "threshold": 0.0, "mini_batch": UPDATE} | given, "the options of ttt")
+    config = build(
+        Options, {"steps": 1, "threshold": 0.0, "mini_batch": UPDATE, "settle": 0} | given, "the options of ttt"
+    )
     method = TestTimeTraining(lm, config)
     random = torch.Generator().manual_seed(1)
     count = (WARM_UP + options.updates) * UPDATE + 1
@@ -44,7 +46,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     windows = [Sequence(tuple(ids[start : start + width + 1]), target_from=1) for start in starts]
     ends: list[float] = []
 
-    def noted(step: int, loss: float) -> None:
+    def noted(step: int, loss: float, tokens: int = 0, of: int = 0) -> None:
         if options.device == "cuda":
             torch.cuda.synchronize()
         ends.append(time.perf_counter())

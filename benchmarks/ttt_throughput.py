@@ -115,7 +115,6 @@ def main() -> None:
         print(json.dumps(found))
         return
     share = f"   {found['ceiling_share']:.0%} of the ceiling" if found["ceiling_share"] else ""
-    share = f"   {found['ceiling_share']:.0%} of the ceiling" if found["ceiling_share"] else ""
     print(f"{found['shape']}, {found['trained']:,} trained weights, {found['threads']} threads, 32 tokens an update")
     print(f"  ours     {found['ours']:>9,.0f} tokens/s   {found['peak_mb']:>6,} MB{share}")
     print(f"  peer     {found['peer']:>9,.0f} tokens/s   {found['peer_peak_mb']:>6,} MB")

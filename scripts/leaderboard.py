@@ -2,6 +2,7 @@
 
     --out DIR          where the runs lie [runs/leaderboard]; what is there already is not measured again
     --stream NAME      this one only, repeatable; the tables of the others stay as they are
+    --row METHOD       this method alone; the other rows stay as they are
     --check            measure nothing; say whether LEADERBOARD.md shows the stored figures, and those of this model
     --limit N, --model M, --methods A,B      a trial, which is printed and not written
 
@@ -82,6 +83,23 @@ def measure(stream: str, sizes: Sequence[str], common: Sequence[str], methods: s
     _run([*peer, *base, "--out", str(place / "peer")], place / "peer")
     _run([*accrete, "--merge", str(place / "methods"), str(place / "peer"), *home, "--out", str(place)], place)
     return entry(json.loads((place / "results.json").read_text("utf-8")), sizes)
+
+
+def again(stream: str, sizes: Sequence[str], common: Sequence[str], method: str, out: Path) -> dict[str, Any]:
+    """What leaderboard.json keeps of a stream, with the row of this method measured anew; the other rows as they were."""
+    stored, place = json.loads(STORED.read_text("utf-8"))["streams"][stream], out / stream / "rows" / method
+    command = [sys.executable, "-m", "accrete.cli.main", "compare", "--stream", stream, *sizes, *common]
+    _run([*command, "--home", str(out / stream / "home"), "--methods", method, "--out", str(place)], place)
+    found = entry(json.loads((place / "results.json").read_text("utf-8")), sizes)
+    for key in ("content", "base_digest", "seeds"):
+        if found[key] != stored[key]:
+            sys.exit(f"The {key} of {stream} is another than that of the stored rows: measure all of them again.")
+    rows = {row["method"]: row for row in (*stored["rows"], *found["rows"])}
+    return {**stored, "measured": found["measured"], "rows": [rows[name] for name in sorted(rows, key=_place)]}
+
+
+def _place(method: str) -> tuple[bool, str]:
+    return method == PEER, method
 
 
 def entry(results: Mapping[str, Any], sizes: Sequence[str]) -> dict[str, Any]:
@@ -247,6 +265,9 @@ def main() -> None:
     parser.add_argument("--stream", action="append", help="only this one; repeatable")
     parser.add_argument("--data", type=Path, help="where the data of tofu are [ACCRETE_DATA]")
     parser.add_argument("--write", action="store_true", help="write LEADERBOARD.md and leaderboard.json")
+    parser.add_argument(
+        "--row", choices=base.names(), help="measure this method alone, beside the rows that are stored"
+    )
     parser.add_argument("--check", action="store_true", help="measure nothing; say what is stale")
     parser.add_argument("--limit", type=int, help="a trial: so many facts or questions in all")
     parser.add_argument("--model", default="embedded", help="a trial: another model")
@@ -272,7 +293,10 @@ def main() -> None:
             continue
         sizes = ["--limit", str(options.limit)] if options.limit else STREAMS.get(name, ())
         more = ["--data", str(Path(data).resolve())] if name in NEEDS_DATA else []
-        found[name] = measure(name, sizes, [*common, *more], options.methods, options.out.resolve())
+        if options.row:
+            found[name] = again(name, sizes, [*common, *more], options.row, options.out.resolve())
+        else:
+            found[name] = measure(name, sizes, [*common, *more], options.methods, options.out.resolve())
         if options.write:  # after each: the next may take long
             write({name: found[name]})
     if not options.write:

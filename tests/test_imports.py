@@ -19,7 +19,7 @@ FLOORS = (
     ("types", "errors", "config", "scoring", "files", "dates", "settings"),
     ("lm",),
     ("adapters", "gates", "losses", "optim", "data", "dreams", "facts", "retrieval", "fit"),
-    ("meta_learning",),
+    ("meta_learning", "memory_retrofit"),
     ("methods", "recipe"),
     ("store", "reader", "learner"),
     ("evaluate", "doctor"),

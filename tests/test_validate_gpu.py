@@ -40,13 +40,26 @@ def test_other_layers_or_a_loud_birth_fail(home):
 def test_learning_is_seen_and_so_is_none(home):
     passed, figures = validate.learning(learner(home, layers=8))
     assert passed and figures["loss_after"] < figures["loss_before"] and figures["neurons_taught"] > 0
+    assert figures["tokens"] > 100, "the text was read"
     idle = learner(home.with_name("idle"), layers=8, read_rate=1e-12, rate=1e-12)
     assert not validate.learning(idle)[0]
 
 
 def test_nothing_forgotten_without_anything_learned_fails(home):
-    passed, figures = validate.gates(learner(home, layers=8))
+    passed, figures = validate.gates(learner(home, layers=8), 1.0)
     assert not passed and figures["learned"] < validate.LEARNED
+
+
+def test_what_was_lost_before_the_gates_counts(home, monkeypatch):
+    """Everything is learned and the gate is calibrated; the guard questions fell to a half since birth."""
+    taught = learner(home, layers=8)
+    monkeypatch.setattr(validate, "LEARNED", 0.0)
+    monkeypatch.setattr(taught, "kept", lambda domain=None, split="guard": 0.5)
+    taught.method.gate.texts = 8
+    monkeypatch.setattr(taught.method, "_open_neurons", lambda sequences: None)
+    assert validate.gates(taught, 0.5)[0]
+    passed, figures = validate.gates(taught, 1.0)
+    assert not passed and figures["forgetting_ratio"] == 0.5
 
 
 @pytest.mark.slow

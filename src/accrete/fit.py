@@ -23,7 +23,7 @@ for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "128")
 
 Loss = Callable[[LM, Batch, Tensor], Tensor]
-"""(lm, batch, logits_BTV) -> a scalar in nats."""
+"""(lm, batch, logits_NV where its targets are predicted) -> a scalar in nats."""
 
 
 def fit(
@@ -49,8 +49,8 @@ def fit(
     first = last = None
     for batch in batches:
         with lm.autocast():
-            output_BTV = lm.suffix(prefix.hidden(batch)) if prefix else lm.logits(batch)
-            parts = [loss(lm, batch, output_BTV) for loss in losses]
+            logits_NV = lm.target_logits(batch, prefix.hidden(batch) if prefix else None)
+            parts = [loss(lm, batch, logits_NV) for loss in losses]
         total = torch.stack(parts).sum()
         if not math.isfinite(value := float(total.detach())):
             raise AccreteError(f"The loss was {value} after {steps} steps: a lower learning rate may help.")

@@ -182,8 +182,8 @@ class Learner:
         self.progress("saving", report.steps, 0.0)
         return self.history.commit(commit)
 
-    def _told(self, step: int, loss: float, tokens: int = 0) -> None:
-        self.progress(f"learning, {tokens:,} tokens read" if tokens else "learning", step, loss)
+    def _told(self, step: int, loss: float, tokens: int = 0, of: int = 0) -> None:
+        self.progress(f"learning, {tokens:,} of {of:,} tokens read" if tokens else "learning", step, loss)
 
     # --- asking (reader.py) -------------------------------------------------------------------------------------
 
@@ -379,7 +379,7 @@ class Learner:
         name: str,
         sha256: str,
         domain: str | None,
-        change: Callable[[], None],
+        change: Callable[[], Mapping[str, Any] | None],
         holds: Callable[[Iterable[indicators.Held]], list[list[str]]],
         probes: Sequence[Probe] = (),
     ) -> Commit:
@@ -388,7 +388,7 @@ class Learner:
             self._provide_sentinels()
             before = self.digest
             metrics: dict[str, Any] = {"kept_before": self.kept(domain), "probes_before": self.grade(probes)}
-            change()
+            metrics |= change() or {}
             if active and self.digest == before:
                 return replace(active[-1], already=True)
             metrics |= {"kept_after": self.kept(domain), "probes_after": self.grade(probes), "probes": len(probes)}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import random
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from typing import cast
 
 import torch
 from pydantic import Field
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -31,6 +33,7 @@ from accrete.config import Config
 from accrete.data.rehearsal import background
 from accrete.data.study import text_sequences
 from accrete.data.world import World
+from accrete.errors import UsageError
 from accrete.files import write_atomically
 from accrete.lm.batch import Batch, Sequence, collate
 from accrete.lm.in_order import mini_batches
@@ -149,19 +152,18 @@ class MetaLearning:
         batch = collate([*questions, *general], self.lm.device, self.lm.pad, len(general))
         with torch.no_grad():
             hidden = self.lm.prefix(batch, self.adapter.first_layer)
-        logits_BTV = self._suffix(now, hidden)
+        logits_NV = self._suffix(now, hidden)[batch.predicting_BT]
         asked = collate(questions, self.lm.device, self.lm.pad)
-        width = asked.ids_BT.shape[1]
-        loss = next_token(self.lm, asked, logits_BTV[: len(questions), :width])
-        return loss, self._drift(hidden, logits_BTV, batch) if general else loss.new_zeros(())
+        loss = next_token(self.lm, asked, logits_NV[: asked.targets])
+        return loss, self._drift(hidden, logits_NV, batch) if general else loss.new_zeros(())
 
-    def _drift(self, hidden: Hidden, logits_BTV: Tensor, batch: Batch) -> Tensor:
+    def _drift(self, hidden: Hidden, logits_NV: Tensor, batch: Batch) -> Tensor:
         """KL(base || T) on the general rows, the last of the batch."""
         rows = slice(-batch.general, None)
         part = Hidden(hidden.h_BTD[rows], hidden.mask_BT[rows], hidden.position_ids_BT[rows], hidden.layer)
         with torch.no_grad(), self.adapter.off():
-            base_BTV = self.lm.suffix(part)
-        return kl_divergence(base_BTV, logits_BTV[rows], batch.labels_BT[rows])
+            base_NV = self.lm.suffix(part)[batch.predicting_BT[rows]]
+        return kl_divergence(base_NV, logits_NV[-len(base_NV) :])
 
     # --- files --------------------------------------------------------------------------------------------------
 
@@ -177,15 +179,22 @@ class MetaLearning:
         return {name: t.cpu().contiguous() for name, t in made.items()}
 
     def save(self, path: Path, step: int) -> None:
+        about = {"run": self._run()}
         state: dict[str, Tensor] = {"step": torch.tensor(step)}
         for name, parameter in self._parameters().items():
             state[f"now/{name}"] = parameter.detach()
             state |= {f"{key}/{name}": t for key, t in self.optimizer.state[parameter].items()}
-        write_atomically(path, lambda place: save_file({k: t.contiguous() for k, t in state.items()}, place))
+        write_atomically(path, lambda place: save_file({k: t.contiguous() for k, t in state.items()}, place, about))
 
     @torch.no_grad()
     def load(self, path: Path) -> int:
-        """Go on from a checkpoint; the number of steps done."""
+        """Go on from a checkpoint; the number of steps done. UsageError where it is of another run: options or model."""
+        with safe_open(path, "pt") as file:
+            begun = (file.metadata() or {}).get("run")
+        if begun != self._run():
+            raise UsageError(
+                f"The run in {path.parent} was begun with other options or on another model; choose another folder."
+            )
         state = load_file(path)
         for name, parameter in self._parameters().items():
             parameter.copy_(state[f"now/{name}"])
@@ -193,6 +202,11 @@ class MetaLearning:
                 key: state[f"{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
             }
         return int(state["step"])
+
+    def _run(self) -> str:
+        """What a run must have in common with the one that it goes on with: all but for how long, and when it is saved."""
+        fixed = self.options.model_dump(exclude={"steps", "save_seconds"})
+        return json.dumps({"base": self.lm.digest, "options": fixed}, sort_keys=True)
 
     def _parameters(self) -> dict[str, nn.Parameter]:
         return self.start | {f"rate of {name}": p for name, p in self.log_rates.items()}
@@ -213,5 +227,7 @@ def meta_learn(
             learning.save(checkpoint, number + 1)
             write_atomically(start, lambda place: save_file(learning.tensors(), place))
             saved = time.monotonic()
+    if not start.exists():
+        write_atomically(start, lambda place: save_file(learning.tensors(), place))
     learning.adapter.remove()
     return start

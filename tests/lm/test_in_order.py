@@ -41,12 +41,15 @@ def test_all_targets_are_predicted_as_in_the_whole_pass(monkeypatch, family, at_
     assert found == pytest.approx(wanted, abs=1e-4)
 
 
-def test_a_mini_batch_without_targets_is_context_all_the_same():
-    lm, (row,) = tiny_lm(layers=4), windows(40, target_from=25)
+@pytest.mark.parametrize("target_from", [1, 2, 12, 25, 32])
+def test_what_stands_before_the_first_target_is_context_and_no_part_of_a_mini_batch(target_from):
+    lm, (row,) = tiny_lm(layers=4), windows(40, target_from=target_from)
     parts = list(in_order.mini_batches(lm, [row], 8, 3))
-    assert [part.start for part in parts] == [24, 32] and [part.targets for part in parts] == [8, 7]
+    first = target_from - 1
+    assert [part.start for part in parts] == list(range(first, 39, 8))
+    assert all(part.targets == 8 for part in parts[:-1]) and sum(part.targets for part in parts) == row.targets
     with torch.no_grad():
-        whole = lm.logits(collate([row]))[0, 24:32]
+        whole = lm.logits(collate([row]))[0, first : first + parts[0].targets]
         torch.testing.assert_close(parts[0].look(lm.suffix)[0], whole, atol=1e-5, rtol=1e-4)
 
 

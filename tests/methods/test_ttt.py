@@ -8,6 +8,8 @@ from conftest import tiny_lm
 
 from accrete import Document, Example, Learner
 from accrete.errors import AccreteError, UsageError
+from accrete.lm.model import weights_digest
+from accrete.lm.prompts import study_sequence
 from accrete.methods import ttt
 from accrete.types import Lesson
 
@@ -43,7 +45,7 @@ def test_every_token_of_the_text_is_scored_before_it_is_learned():
     # What comes later was easier for what had been learned by then, and the text is easier now than it was.
     assert report.loss_before < before and [step for step, *_ in seen] == [4 * n for n in range(1, len(seen) + 1)]
     assert made.lm.mean_loss(ttt.text_sequences(made.lm, lesson().document, 128)) < before
-    assert seen[-1][1:] == (pytest.approx(report.loss_before), tokens) and seen[0][2] == 32
+    assert seen[-1][1:] == (pytest.approx(report.loss_before), tokens, tokens) and seen[0][2:] == (32, tokens)
 
 
 def test_the_first_mini_batch_is_scored_by_the_base():
@@ -63,19 +65,21 @@ def test_more_steps_learn_more():
     assert after[1] < after[0]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_both_optimisers_learn(optimizer):
-    made = method(optimizer=optimizer, read_rate=1.0 if optimizer == "sgd" else 1e-2)
+@pytest.mark.parametrize("options", [{}, {"optimizer": "adam"}, {"optimizer": "adam", "read_rate": 1e-2}])
+def test_both_optimisers_learn_each_at_a_rate_of_its_own(options):
+    made = method(**options)
     before = made.lm.mean_loss(ttt.text_sequences(made.lm, lesson().document, 256))
     read(made)
     assert made.lm.mean_loss(ttt.text_sequences(made.lm, lesson().document, 256)) < before - 0.1
 
 
-def test_what_is_left_out_is_told():
-    made = method(max_tokens=40, window=32)
+@pytest.mark.parametrize("window", [32, 256])
+@pytest.mark.parametrize("most", [1, 31, 40])
+def test_what_is_left_out_is_told(most, window):
+    made = method(max_tokens=most, window=window)
     report = read(made)
-    assert 0 < report.details["text_tokens"] <= 40
-    whole = sum(s.targets for s in ttt.text_sequences(made.lm, lesson().document, 32))
+    assert report.details["text_tokens"] == most, "a window is cut where the limit is"
+    whole = sum(s.targets for s in ttt.text_sequences(made.lm, lesson().document, window))
     assert report.details["text_tokens"] + report.details["text_tokens_left_out"] == whole
     assert f"({report.details['text_tokens_left_out']:,} left out: max_tokens)" in report.details["learned_from"]
 
@@ -96,6 +100,129 @@ def test_alpha_falls_with_every_document_down_to_its_floor_and_the_function_stay
         before = made.lm.model(input_ids=ids).logits
         made.adapter.move_alpha(0.2)
         torch.testing.assert_close(made.lm.model(input_ids=ids).logits, before, atol=1e-5, rtol=1e-4)
+
+
+def test_a_floor_above_alpha_raises_nothing():
+    made = method(alpha=0.2)  # the floor is 0.5
+    assert [read(made, TEXT[: 200 + n]).details["alpha"] for n in range(2)] == [0.2, 0.2]
+
+
+def test_the_first_document_decides_alpha_whatever_was_calibrated_before(home):
+    options = {"max_steps": 2}
+    taught = Learner(tiny_lm(layers=4), method="ttt", home=home, config=options, max_forgetting=1.0)
+    taught.calibrate([f"This is text {n} of many." for n in range(8)])
+    again = Learner(tiny_lm(layers=4), method="ttt", home=home, config=options | {"alpha": 0.8}, max_forgetting=1.0)
+    assert again.learn(Document("t", TEXT)).metrics["alpha"] == 0.8
+    last = Learner(tiny_lm(layers=4), method="ttt", home=home, config=options | {"alpha": 0.1}, max_forgetting=1.0)
+    assert read(last.method, TEXT[:200]).details["alpha"] == 0.8, "later ones go on from it"
+
+
+# --- what keeps a lesson from doing harm --------------------------------------------------------------------------------
+
+
+def drift(made: ttt.TestTimeTraining) -> float:
+    """KL(base || now) on the general questions."""
+    rows = [study_sequence(made.lm, *row) for row in made.lm.background]
+    general = ttt.batch.collate(rows, made.lm.device, made.lm.pad)
+    with torch.no_grad():
+        now = made.lm.target_logits(general)
+        with made.adapter.off():
+            return float(ttt.kl_divergence(made.lm.target_logits(general), now))
+
+
+def general_lm(layers: int = 8):
+    lm = tiny_lm(layers=layers)
+    lm.background = tuple((f"How high is the tower of the town number {n}?", f"It is {n} feet.") for n in range(12))
+    return lm
+
+
+@pytest.mark.parametrize("items", [0, 6])
+def test_general_questions_hold_a_lesson_to_its_base(items):
+    """Of a text by settling after every window, of study items by the KL term of their loss."""
+    text = "" if items else TEXT
+    held, loose = (
+        method(lm=general_lm(), window=64, general=12, max_steps=30, settle=settle, kl_weight=weight, rate=1e-2)
+        for settle, weight in ((8, 10.0), (0, 0.0))
+    )
+    for made in (held, loose):
+        read(made, text, items)
+    assert drift(held) < 0.7 * drift(loose)
+
+
+def test_earlier_items_are_studied_again():
+    digests = []
+    for replay in (0, 16):
+        made = method(replay=replay)
+        read(made, "", items=5)
+        other = tuple(Example(f"Who was keeper {n} of the lighthouse?", f"Anna {n}") for n in range(4))
+        made.learn(Lesson(Document("keepers", items=other), items=other), lambda *told: None)
+        tensors = [p for twin in made.adapter.twins.values() for p in twin.taught.parameters()]
+        digests.append(weights_digest({str(i): t for i, t in enumerate(tensors)}))
+        assert made.replay.size("default") == 9
+    assert digests[0] != digests[1]
+
+
+def test_a_new_answer_takes_the_place_of_the_old_before_it_is_studied(monkeypatch):
+    made, seen = method(), []
+    one, other = (
+        Lesson(Document("d", items=(item,)), items=(item,))
+        for item in (Example("When was harbour 3 built?", year) for year in ("1703", "1999"))
+    )
+    made.learn(one, lambda *told: None)
+    fit = ttt.fit
+    monkeypatch.setattr(ttt, "fit", lambda *a, **k: seen.append(made.replay.size("default")) or fit(*a, **k))
+    made.learn(other, lambda *told: None)
+    assert seen == [0] and made.replay.size("default") == 1
+
+
+def test_the_gate_looks_at_the_base(monkeypatch):
+    made, seen = method(), []
+    look = made.gate.open
+    monkeypatch.setattr(
+        made.gate, "open", lambda texts: seen.extend(t.on for t in made.adapter.twins.values()) or look(texts)
+    )
+    read(made)
+    assert seen and not any(seen)
+
+
+def test_reading_goes_at_the_pace_of_the_start():
+    """Of a start whose gate and up stand still only down moves."""
+    lm = tiny_lm(layers=4)
+    mlp = lm.anatomy.layers[3].mlp
+    lm.starts["dual_mlp"] = {
+        "3/gate": mlp.gate_proj.weight.clone(),
+        "3/up": mlp.up_proj.weight.clone(),
+        "3/rates": torch.tensor([0.0, 0.0, 1.0]),
+    }
+    made = method(lm=lm)
+    read(made)
+    (twin,) = made.adapter.twins.values()
+    born = twin.born(twin.taught.numbers_N)
+    assert torch.equal(twin.taught.gate, born.gate) and torch.equal(twin.taught.up, born.up)
+    assert twin.taught.down.abs().max() > 0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_what_the_gate_closes_keeps_its_bits_through_a_lesson(monkeypatch, optimizer, mixed):
+    """Neurons that an earlier lesson taught, with text and items, under the optimiser of each."""
+    made = method(lm=general_lm(), optimizer=optimizer)
+    made.lm.mixed = mixed
+    read(made, items=3)
+    before = {i: twin.taught.tensors() for i, twin in made.adapter.twins.items()}
+    before = {i: {name: t.clone() for name, t in tensors.items()} for i, tensors in before.items()}
+    opened = torch.tensor([1, 4, 77])
+    monkeypatch.setattr(made, "_open_neurons", lambda sequences: {i: opened for i in made.adapter.twins})
+    read(made, TEXT[300:], items=5)
+    for i, twin in made.adapter.twins.items():
+        closed = ~torch.isin(twin.taught.numbers_N, opened)
+        for name in ("gate", "up", "down"):
+            now = twin.taught.tensors()[name]
+            assert torch.equal(now[closed], before[i][name][closed])
+            assert not torch.equal(now[~closed], before[i][name][~closed])
+
+
+# --- the gate -----------------------------------------------------------------------------------------------------------
 
 
 def test_its_own_background_calibrates_the_gate_once():

@@ -130,8 +130,13 @@ class DualMLPAdapter:
         layers = lm.anatomy.layers
         self.first_layer = min(int(depth * len(layers)), len(layers) - 1)
         self.twins: dict[int, DualMLP] = {}
-        for i in range(self.first_layer, len(layers)):
-            mlp, found = layers[i].mlp, self._born(i, layers[i].mlp)
+        if self.start and not any(name.partition("/")[0] in map(str, range(len(layers))) for name in self.start):
+            raise ModelError("The start of the dual MLPs is of another model: it has none of the layers of this one.")
+        born = {
+            i: self._born(i, layers[i].mlp) for i in range(self.first_layer, len(layers))
+        }  # before any is installed
+        for i, found in born.items():
+            mlp = layers[i].mlp
             layers[i].mlp = self.twins[i] = DualMLP(mlp, mlp.act_fn, 1 - alpha, found)
 
     def _born(self, layer: int, mlp: Any) -> tuple[Tensor, Tensor] | None:
@@ -256,7 +261,10 @@ class DualMLPAdapter:
             blank = twin.born(torch.arange(0))
             loaded[i] = _read(found.pop(i), blank, twin) if i in found else blank
         if found:
-            raise HistoryError(f"The saved state is of other layers ({', '.join(map(str, sorted(found)))}).")
+            raise HistoryError(
+                f"What is saved here was taught to other layers ({', '.join(map(str, sorted(found)))}): the option depth is"
+                " another than then."
+            )
         self.alpha = float(state["alpha"])
         for i, twin in self.twins.items():
             twin.taught, twin.opened, twin.strength = loaded[i], twin.born(torch.arange(0)), 1 - self.alpha

@@ -1,5 +1,6 @@
 """The verbs that carry a state: save, load, checkpoints, export."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,6 +91,12 @@ def export(
     learner = session.learner()
     chosen = learner.reader.chosen_domains(domain or [], merge)
     compared = write(learner.lm, learner.method, directory, format, chosen)
+    if not learner.history.active():
+        dtype = str(learner.lm.dtype).removeprefix("torch.")
+        print(
+            f"accrete: what was written was taught nothing: no lesson in this home is of {learner.lm.name} as {dtype}",
+            file=sys.stderr,
+        )
     count = size(directory)
     result = {"directory": str(directory), "format": format, "domains": chosen, "bytes": count}
     result["compared"] = compared and compared._asdict()

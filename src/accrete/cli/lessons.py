@@ -281,14 +281,18 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         console.print(m["refused"], markup=False)
     elif commit.already:
         console.print(f"{commit.document} was learned before (commit {commit.id}); nothing was changed", markup=False)
-        console.print("to study it in another way, forget it first", style="dim")
+        console.print("to study it in another way, forget it first, or undo it where forget cannot", style="dim")
         return
-    cost = f"{m['tokens']:,} tokens, {m['steps']} steps, {m['seconds']:.1f} s" if "tokens" in m else "loaded"
+    counted = (
+        "" if "learned_from" in m else f"{m.get('tokens', 0):,} tokens, "
+    )  # a method that counts for itself says it below
+    cost = f"{counted}{m['steps']} steps, {m['seconds']:.1f} s" if "tokens" in m else "loaded"
     if "refused" not in m:
         console.print(f"learned {commit.document} as {commit.id} ({cost})", markup=False)
     table = plain_table("", "before", "after", "")
+    measured = "the whole text" if m.get("text_tokens_left_out") else "what was studied"
     rows = (
-        ("loss", "nats per token of what was studied", "loss_before", "loss_after"),
+        ("loss", f"nats per token of {measured}", "loss_before", "loss_after"),
         ("kept", "share of the guard questions answered", "kept_before", "kept_after"),
         ("probes", f"grade over {m.get('probes', 0)} probe questions", "probes_before", "probes_after"),
     )

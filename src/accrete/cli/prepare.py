@@ -2,13 +2,18 @@
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accrete.cli.session import Session, Ticker, verb
 from accrete.errors import DocumentError, UsageError
+
+if TYPE_CHECKING:
+    from accrete.cli.desk import Desk, Source
+    from accrete.types import Document
 
 TEXTS = 2_000
 TOKENS = 64  # of a text: a few sentences
@@ -34,7 +39,7 @@ def calibrate(
     learner = session.learner()
     if files:
         count = learner.lm.count_tokens
-        found = [p.text for file in files for p in chunks(desk.read(file)[0], TOKENS, count)]
+        found = [p.text for document in _readable(desk, files) for p in chunks(document, TOKENS, count)]
     else:
         found = [f"{question} {answer}" for question, answer in learner.lm.background]
     if not found:
@@ -45,6 +50,17 @@ def calibrate(
     result = {"commit": commit.id, "texts": len(chosen), "of": len(found), "about": about}
     told = f"calibrated on {len(chosen):,} of {len(found):,} texts; commit {commit.id}, `accrete undo` takes it back"
     session.print(result, lambda console: console.print(told, markup=False))
+
+
+def _readable(desk: "Desk", files: "Sequence[Source]") -> "Iterator[Document]":
+    """The documents of files, one by one; of several, those that cannot be read are told and left out."""
+    for file in files:
+        try:
+            yield desk.read(file)[0]
+        except DocumentError as error:
+            if len(files) == 1:
+                raise
+            print(f"accrete: {error}", file=sys.stderr)
 
 
 @verb
@@ -60,6 +76,7 @@ def retrofit(
     from accrete.lm.load import load
     from accrete.methods import base
     from accrete.settings import parse_value
+    from accrete.store.home import plain_errors
 
     settings = session.settings().settings
     method = base.find(settings.method)
@@ -69,17 +86,11 @@ def retrofit(
     given = {key: parse_value(value, key) for key, _, value in (text.partition("=") for text in session.set or [])}
     config = build(method.RetrofitConfig, given, f"what {settings.method} is retrofitted with")  # type: ignore[attr-defined]
     lm = load(settings.model, device=settings.device, dtype=settings.dtype, offline=settings.offline)
-    ticker, started, last = Ticker("retrofit", bool(session.json)), time.monotonic(), [0.0]
-
-    def progress(step: int, loss: float) -> None:
-        ticker("learning", step, loss)
-        if not ticker.live and time.monotonic() - last[0] > 20:
-            last[0] = time.monotonic()
-            print(f"step {step:,}, loss {loss:.3f}", file=sys.stderr, flush=True)
-
+    ticker, started = Ticker("retrofit", bool(session.json)), time.monotonic()
     try:
-        file = train(lm, out, config, progress)
+        with plain_errors(out, "the folder"):
+            file, figures = train(lm, out, config, lambda step, loss, *_: ticker("learning", step, loss))
     finally:
         ticker.done()
-    result = {"file": str(file), "method": settings.method, "seconds": round(time.monotonic() - started, 1)}
+    result = {"file": str(file), "method": settings.method, "seconds": round(time.monotonic() - started, 1)} | figures
     session.print(result, lambda console: console.print(f"wrote {file}; use it with --set start={file}", markup=False))

@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -241,17 +242,24 @@ def _fail(sentence: str, code: int, as_json: bool) -> None:
     raise typer.Exit(code)
 
 
+SELDOM = 20.0  # seconds from line to line where there is no terminal
+
+
 class Ticker:
-    """Progress on stderr: a line that rewrites itself on a terminal, silence elsewhere."""
+    """Progress on stderr: a line that rewrites itself on a terminal; elsewhere one now and then, of what takes long."""
 
     def __init__(self, title: str, quiet: bool = False):
-        self.title = title
+        self.title, self.quiet = title, quiet
         self.live = sys.stderr.isatty() and not quiet
+        self._told = time.monotonic()
 
     def __call__(self, stage: str, step: int, loss: float) -> None:
+        figures = f", step {step:,}, loss {loss:.3f}" if stage.startswith("learning") else ""
         if self.live:
-            figures = f", step {step}, loss {loss:.3f}" if stage.startswith("learning") else ""
             print(f"\r\x1b[K{self.title}: {stage}{figures}", end="", file=sys.stderr, flush=True)
+        elif not self.quiet and time.monotonic() - self._told > SELDOM:
+            self._told = time.monotonic()
+            print(f"{self.title}: {stage}{figures}", file=sys.stderr, flush=True)
 
     def done(self) -> None:
         if self.live:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -91,6 +91,14 @@ class Replay:
     def all(self, domain: str) -> list[Sequence]:
         """Everything that is kept of a domain."""
         return [item.sequence for item in self.kept.get(domain, ())]
+
+    def drop_lesson(self, domain: str, lesson: int) -> list[Sequence]:
+        """Let go of what the n-th lesson of a domain brought; later ones move up. Returns what those brought."""
+        self.version += 1
+        kept = [item for item in self.kept.get(domain, ()) if item.lesson != lesson]
+        self.kept[domain] = [replace(i, lesson=i.lesson - 1) if i.lesson > lesson else i for i in kept]
+        self.lessons[domain] = max(0, self.lessons.get(domain, 0) - 1)
+        return [item.sequence for item in kept if item.lesson > lesson]
 
     def forget(self, domain: str) -> None:
         """Let go of all of a domain."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from accrete.errors import HistoryError, UsageError
 from accrete.lm.batch import Sequence, collate
 from accrete.lm.model import LM
+from accrete.lm.states import entering_module
 
 FEWEST = 8  # texts that say anything about what is general
 
@@ -39,7 +40,9 @@ class NeuronGate:
     def calibrate(self, sequences: SequenceOf[Sequence]) -> None:
         """Count anew, over these texts."""
         if len(sequences) < FEWEST:
-            raise UsageError(f"Calibration takes at least {FEWEST} texts; there are {len(sequences)}.")
+            raise UsageError(
+                f"Calibration takes at least {FEWEST} texts of some sentences each; there are {len(sequences)}."
+            )
         counts: dict[int, Tensor] = {}
         for activity in self.activities(sequences):
             for i, mean_BJ in activity.items():
@@ -68,7 +71,7 @@ class NeuronGate:
             batch = collate(sequences[start : start + batch_size], self.lm.device, self.lm.pad)
             weights_BT1 = (batch.mask_BT / batch.mask_BT.sum(-1, keepdim=True))[..., None]
             with contextlib.ExitStack() as stack:
-                read = {i: stack.enter_context(_entering(module)) for i, (module, _) in self.neurons.items()}
+                read = {i: stack.enter_context(entering_module(module)) for i, (module, _) in self.neurons.items()}
                 self.lm.prefix(batch, self.lm.layers)
             yield {
                 i: (active(read[i][0]).float().abs() * weights_BT1).sum(1) for i, (_, active) in self.neurons.items()
@@ -80,16 +83,7 @@ class NeuronGate:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         counts = {int(key.partition("/")[0]): t.clone() for key, t in state.items() if key != "texts"}
         if counts and counts.keys() != self.neurons.keys():
-            raise HistoryError("The saved calibration is of other layers.")
+            raise HistoryError(
+                "The saved calibration is of other layers: the option depth is another than when they were taught."
+            )
         self.texts, self.counts = int(state["texts"]), counts
-
-
-@contextlib.contextmanager
-def _entering(module: nn.Module) -> Iterator[list[Tensor]]:
-    """What enters a module while the context lasts; the last of it."""
-    seen: list[Tensor] = []
-    hook = module.register_forward_pre_hook(lambda _, inputs: seen.__setitem__(slice(None), [inputs[0]]))
-    try:
-        yield seen
-    finally:
-        hook.remove()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 IGNORED = -100  # the label of a token that is not a target
 
@@ -42,6 +43,17 @@ class Batch:
     def targets(self) -> int:
         """How many tokens are predicted: the first of a row never is."""
         return int((self.labels_BT[:, 1:] != IGNORED).sum())
+
+    @property
+    def predicting_BT(self) -> Tensor:
+        """Where the next token is a target: labels are shifted here, once."""
+        return functional.pad(self.labels_BT[:, 1:] != IGNORED, (0, 1))
+
+    @property
+    def targets_N(self) -> Tensor:
+        """The ids that are to be predicted there, row after row."""
+        labels_BT = self.labels_BT[:, 1:]
+        return labels_BT[labels_BT != IGNORED]
 
 
 def collate(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from accrete.lm.batch import IGNORED, Batch, Sequence, collate
+from accrete.lm.batch import IGNORED, Sequence, collate
 from accrete.lm.model import LM, Hidden, SuffixCache
 
 Run = Callable[[Hidden, SuffixCache], Tensor]  # `LM.suffix`, `LM.suffix_states`, or what stands for them
@@ -41,31 +41,30 @@ class MiniBatch:
 
 
 def mini_batches(lm: LM, windows: SequenceOf[Sequence], size: int, layer: int) -> Iterator[MiniBatch]:
-    """The windows one after the other, `size` tokens at a time; those without targets are passed over in silence."""
-    for batch in _groups(lm, windows):
+    """The windows one after the other, `size` targets at a time; what stands before the first target is context in silence."""
+    for group in _groups(windows):
+        batch = collate(group, lm.device, lm.pad)
         with torch.no_grad(), lm.autocast():
             hidden = lm.prefix(batch, layer)
-        for row, length in enumerate(batch.mask_BT.sum(-1).tolist()):
-            cache = SuffixCache()
-            for start in range(0, length - 1, size):
-                end = min(start + size, length - 1)
-                part = MiniBatch(
-                    hidden.part(row, start, end), batch.labels_BT[row : row + 1, start + 1 : end + 1], cache, start
-                )
-                if part.targets:
-                    yield part
-                else:
-                    with torch.no_grad(), lm.autocast():
-                        lm.suffix(part.hidden, cache)
+        for row, window in enumerate(group):
+            cache, last = SuffixCache(), len(window.ids) - 1
+            first = max(1, window.target_from) - 1  # the place from which the first target is predicted
+            if first:
+                with torch.no_grad(), lm.autocast():
+                    lm.suffix_states(hidden.part(row, 0, first), cache)
+            for start in range(first, last, size):
+                end = min(start + size, last)
+                targets_1N = batch.labels_BT[row : row + 1, start + 1 : end + 1]
+                yield MiniBatch(hidden.part(row, start, end), targets_1N, cache, start)
 
 
-def _groups(lm: LM, windows: SequenceOf[Sequence]) -> Iterator[Batch]:
+def _groups(windows: SequenceOf[Sequence]) -> Iterator[list[Sequence]]:
     """Windows in their order, about AT_ONCE tokens together."""
     group: list[Sequence] = []
     for window in windows:
         group.append(window)
         if max(len(one.ids) for one in group) * len(group) >= AT_ONCE:
-            yield collate(group, lm.device, lm.pad)
+            yield group
             group = []
     if group:
-        yield collate(group, lm.device, lm.pad)
+        yield group

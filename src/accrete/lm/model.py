@@ -177,6 +177,21 @@ class LM:
         mask = None if bool(batch.mask_BT.all()) else batch.mask_BT.long()
         return self.model(input_ids=batch.ids_BT, attention_mask=mask, use_cache=False).logits
 
+    def target_logits(self, batch: Batch, hidden: Hidden | None = None) -> Tensor:
+        """[N, V] where a target is predicted, row after row, going on from `hidden` where it is given.
+
+        The head runs nowhere else: of a large vocabulary it is the most expensive layer.
+        """
+        if self.anatomy is None:
+            return self.logits(batch)[batch.predicting_BT]
+        if hidden is None:
+            mask = None if bool(batch.mask_BT.all()) else batch.mask_BT.long()
+            output = self.anatomy.body(input_ids=batch.ids_BT, attention_mask=mask, use_cache=False)
+            states_BTD = cast(Tensor, output.last_hidden_state)
+        else:
+            states_BTD = self.suffix_states(hidden)
+        return cast(Tensor, self.anatomy.head(states_BTD[batch.predicting_BT]))
+
     def hidden(self, batch: Batch, layer: int) -> Tensor:
         """[B, T, D], the states that enter block `layer`."""
         return self.prefix(batch, layer).h_BTD

@@ -75,11 +75,18 @@ def _no_further(lm: LM, layer: int) -> Iterator[None]:
 @contextlib.contextmanager
 def entering(lm: LM, layer: int | None) -> Iterator[list[Tensor]]:
     """Within it every pass leaves the states [B, T, D] that enter `layer` in the list; nothing for None."""
-    seen: list[Tensor] = []
     if layer is None or lm.anatomy is None:
-        yield seen
+        yield []
         return
-    handle = _module(lm, layer).register_forward_pre_hook(
+    with entering_module(_module(lm, layer)) as seen:
+        yield seen
+
+
+@contextlib.contextmanager
+def entering_module(module: torch.nn.Module) -> Iterator[list[Tensor]]:
+    """Within it every pass leaves what enters the module in the list."""
+    seen: list[Tensor] = []
+    handle = module.register_forward_pre_hook(
         lambda _, inputs, named: seen.append(inputs[0] if inputs else named["hidden_states"]), with_kwargs=True
     )
     try:

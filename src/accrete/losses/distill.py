@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from accrete.lm.batch import IGNORED, Batch
+from accrete.lm.batch import Batch
 from accrete.lm.model import LM
 from accrete.lm.prefix_cache import PrefixCache
 
@@ -34,15 +34,14 @@ class KLToBase:
         self.first_layer = first_layer
         self._prefix: PrefixCache | None = None
 
-    def __call__(self, lm: LM, batch: Batch, output_BTV: Tensor) -> Tensor:
+    def __call__(self, lm: LM, batch: Batch, logits_NV: Tensor) -> Tensor:
         general = next(self.batches)
         if self.first_layer and self._prefix is None:
             self._prefix = PrefixCache(lm, self.first_layer)
         hidden = self._prefix.hidden(general) if self._prefix else None
         with torch.no_grad(), self.off():
-            base_BTV = lm.suffix(hidden) if hidden else lm.logits(general)
-        now_BTV = lm.suffix(hidden) if hidden else lm.logits(general)
-        return self.weight * kl_divergence(base_BTV, now_BTV, general.labels_BT)
+            base_NV = lm.target_logits(general, hidden)
+        return self.weight * kl_divergence(base_NV, lm.target_logits(general, hidden))
 
 
 class KLOnGeneral:
@@ -55,21 +54,20 @@ class KLOnGeneral:
         self.weight, self.off, self.first_layer = weight, off, first_layer
         self._prefix: PrefixCache | None = None
 
-    def __call__(self, lm: LM, batch: Batch, output_BTV: Tensor) -> Tensor:
+    def __call__(self, lm: LM, batch: Batch, logits_NV: Tensor) -> Tensor:
         if not batch.general:
-            return output_BTV.new_zeros(())
+            return logits_NV.new_zeros(())
         rows = slice(-batch.general, None)
         general = Batch(batch.ids_BT[rows], batch.mask_BT[rows], batch.labels_BT[rows])
         if self.first_layer and self._prefix is None:
             self._prefix = PrefixCache(lm, self.first_layer)
         with torch.no_grad(), self.off():
-            base_BTV = lm.suffix(self._prefix.hidden(general)) if self._prefix else lm.logits(general)
-        return self.weight * kl_divergence(base_BTV, output_BTV[rows], general.labels_BT)
+            base_NV = lm.target_logits(general, self._prefix.hidden(general) if self._prefix else None)
+        return self.weight * kl_divergence(base_NV, logits_NV[-len(base_NV) :])
 
 
-def kl_divergence(base_BTV: Tensor, now_BTV: Tensor, labels_BT: Tensor) -> Tensor:
-    """Mean KL(base || now) in nats over the positions that predict a target."""
-    predicting = labels_BT[:, 1:] != IGNORED
-    base = functional.log_softmax(base_BTV[:, :-1][predicting].float(), dim=-1)
-    now = functional.log_softmax(now_BTV[:, :-1][predicting].float(), dim=-1)
+def kl_divergence(base_NV: Tensor, now_NV: Tensor) -> Tensor:
+    """Mean KL(base || now) in nats over predictions, given by their logits."""
+    base = functional.log_softmax(base_NV.float(), dim=-1)
+    now = functional.log_softmax(now_NV.float(), dim=-1)
     return functional.kl_div(now, base, log_target=True, reduction="batchmean")

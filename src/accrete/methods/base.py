@@ -8,7 +8,7 @@ import importlib
 import json
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -27,8 +27,12 @@ State = dict[str, PartState]
 """part name -> its state."""
 
 CAPABILITIES = ("condition", "calibrate", "retrofit", "forget", "domains", "fuse", "save_adapter", "load_adapter")
-Progress = Callable[..., None]
-"""(step, loss in nats[, tokens of text read so far])."""
+
+
+class Progress(Protocol):
+    """Told as a lesson goes on: how many steps, at what loss (nats), how many tokens of a text were read, `of` how many."""
+
+    def __call__(self, step: int, loss: float, tokens: int = 0, of: int = 0, /) -> None: ...
 
 
 class Part(Protocol):
@@ -100,13 +104,13 @@ class Calibrates(Protocol):
 class Retrofits(Protocol):
     """The capability of methods whose new parts can be trained before any lesson: `retrofit` writes what lies beside a model.
 
-    `RetrofitConfig` are its options. It trains in a folder, goes on where it was killed, and returns the file.
+    `RetrofitConfig` are its options. It trains in a folder, goes on where it was killed, and returns the file and its figures.
     """
 
     RetrofitConfig: type[Config]
 
     @staticmethod
-    def retrofit(lm: LM, folder: Path, config: Any, progress: Progress) -> Path: ...
+    def retrofit(lm: LM, folder: Path, config: Any, progress: Progress) -> tuple[Path, Mapping[str, Any]]: ...
 
 
 class Cites(Protocol):

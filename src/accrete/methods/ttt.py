@@ -6,6 +6,7 @@ weights   T0 -----> T1 --------> T2 ...     of the twins beside the MLPs of the 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from accrete import meta_learning
 from accrete.adapters.dual_mlp import DualMLPAdapter
 from accrete.config import Config
-from accrete.data.rehearsal import Rehearsal
+from accrete.data.rehearsal import Rehearsal, background
 from accrete.data.replay import Replay
 from accrete.data.study import study_sequences, text_sequences
 from accrete.errors import AccreteError
@@ -29,11 +30,14 @@ from accrete.lm import batch
 from accrete.lm.in_order import mini_batches
 from accrete.lm.load import start_of
 from accrete.lm.model import LM
-from accrete.losses.distill import KLOnGeneral
+from accrete.lm.prefix_cache import PrefixCache
+from accrete.losses.distill import KLOnGeneral, kl_divergence
 from accrete.losses.next_token import next_token
 from accrete.methods.base import Method, Progress, RandomState
 from accrete.optim.outer_products import OuterProductSGD, Product
 from accrete.types import Lesson, Report
+
+SGD_RATE, ADAM_RATE = 1.0, 1e-3  # at which a text is read
 
 
 class Options(Config):
@@ -54,8 +58,9 @@ class Options(Config):
     window: int = Field(256, ge=16)  # tokens that are seen together
     context: int = Field(32, ge=1)  # of them, those of the window before; window - mini_batch slides it by a mini-batch
     optimizer: Literal["sgd", "adam"] = "sgd"
-    read_rate: float = Field(1.0, gt=0)
+    read_rate: float | None = Field(None, gt=0)  # 1 of gradient descent, 1e-3 of Adam
     read_clip: float = Field(1.0, ge=0)  # the global norm of the gradient; 0 leaves it
+    settle: int = Field(8, ge=0)  # steps back towards the base on general questions, after every window
     max_tokens: int = Field(0, ge=0)  # of a text; 0: all of it
     # studying the items
     rate: float = Field(1e-3, gt=0)  # of AdamW
@@ -92,8 +97,7 @@ class TestTimeTraining(Method):
         windows = [sequence for part in text for sequence in text_sequences(self.lm, part, c.window, c.context)]
         windows, left_out = _within(windows, c.max_tokens)
         items = study_sequences(self.lm, lesson) if lesson.items else []
-        if self.adapter.taught:
-            self.adapter.move_alpha(max(c.alpha_floor, self.adapter.alpha * c.alpha_decay))
+        self.adapter.move_alpha(self._alpha())
         parameters = self.adapter.open(self._open_neurons([*windows, *items]))
         with self.lm.in_bfloat16(frozen=True):
             read = self._read(windows, parameters, progress)
@@ -114,6 +118,11 @@ class TestTimeTraining(Method):
                 "stopped_at_limit": bool(items and not studied.details["learned"]),
             },
         )
+
+    def _alpha(self) -> float:
+        """The option's at the first document, then less with every one; a floor above it raises nothing."""
+        c, alpha = self.config, self.adapter.alpha
+        return min(alpha, max(c.alpha_floor, alpha * c.alpha_decay)) if self.adapter.taught else c.alpha
 
     # --- the gate -----------------------------------------------------------------------------------------------
 
@@ -149,8 +158,9 @@ class TestTimeTraining(Method):
 
     def _read(self, windows: Sequence[batch.Sequence], parameters: list[nn.Parameter], progress: Progress) -> Report:
         """Every mini-batch of every window: score it, learn from it, go on with what was learned."""
-        tokens, total, steps = 0, 0.0, 0
-        step_on = self._reading_step(parameters)
+        tokens, total, steps, whole = 0, 0.0, 0, sum(window.targets for window in windows)
+        step_on, ends = self._reading_step(parameters), set(itertools.accumulate(window.targets for window in windows))
+        general = PrefixCache(self.lm, self.adapter.first_layer)
         for part in mini_batches(self.lm, windows, self.config.mini_batch, self.adapter.first_layer):
             for step in range(self.config.steps):
                 with self.lm.autocast(beside=True), self.adapter.noting() as products:
@@ -161,17 +171,33 @@ class TestTimeTraining(Method):
                     tokens, total = tokens + part.targets, total + value * part.targets
                 step_on(loss, products)
             steps += self.config.steps
-            progress(steps, total / tokens, tokens)
+            if tokens in ends:
+                self._settle(general, step_on)
+            progress(steps, total / tokens, tokens, whole)
         mean = total / tokens if tokens else None
         return Report(steps=steps, tokens=tokens, loss_before=mean, loss_after=mean)
+
+    def _settle(self, general: PrefixCache, step_on: Callable[[Tensor, list[Product]], None]) -> None:
+        """Some steps down kl_weight * KL(base || T) on general questions: what reading moved beside the text goes back."""
+        rows = background(self.lm, self.config.general, self.random.generator) if self.config.settle else []
+        if not rows:
+            return
+        questions = batch.collate(rows, self.lm.device, self.lm.pad)
+        hidden = general.hidden(questions)
+        with torch.no_grad(), self.lm.autocast(beside=True), self.adapter.off():
+            base_NV = self.lm.target_logits(questions, hidden)
+        for _ in range(self.config.settle):
+            with self.lm.autocast(beside=True), self.adapter.noting() as products:
+                drift = self.config.kl_weight * kl_divergence(base_NV, self.lm.target_logits(questions, hidden))
+            step_on(drift, products)
 
     def _reading_step(self, parameters: list[nn.Parameter]) -> Callable[[Tensor, list[Product]], None]:
         """Plain gradient descent as in the paper, each matrix at the pace that the start learned; or Adam."""
         c = self.config
         if c.optimizer == "sgd":
             rates = zip(parameters, self.adapter.rates(), strict=True)
-            return OuterProductSGD({p: c.read_rate * rate for p, rate in rates}, c.read_clip).step
-        optimizer = torch.optim.AdamW(parameters, lr=c.read_rate, weight_decay=0.0, fused=True)
+            return OuterProductSGD({p: (c.read_rate or SGD_RATE) * rate for p, rate in rates}, c.read_clip).step
+        optimizer = torch.optim.AdamW(parameters, lr=c.read_rate or ADAM_RATE, weight_decay=0.0, fused=True)
 
         def step(loss: Tensor, products: list[Product]) -> None:
             optimizer.zero_grad(set_to_none=True)
@@ -217,9 +243,11 @@ class TestTimeTraining(Method):
         return replace(report, details={"learned": rehearsal.learned})
 
     @staticmethod
-    def retrofit(lm: LM, folder: Path, config: meta_learning.Options, progress: Progress) -> Path:
+    def retrofit(
+        lm: LM, folder: Path, config: meta_learning.Options, progress: Progress
+    ) -> tuple[Path, dict[str, Any]]:
         """Meta-learn where the twins begin."""
-        return meta_learning.meta_learn(lm, folder, config, progress)
+        return meta_learning.meta_learn(lm, folder, config, progress), {}
 
     def fuse(self, domains: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """A plain model with a wider MLP."""
@@ -234,12 +262,15 @@ def _learned_from(tokens: int, left_out: int, items: int) -> str:
 
 
 def _within(windows: Sequence[batch.Sequence], most: int) -> tuple[list[batch.Sequence], int]:
-    """As many whole windows as have at most so many targets, and how many targets the others have; 0: all."""
+    """Windows with at most so many targets, the last cut where need be, and how many targets are left out; 0: all."""
     kept: list[batch.Sequence] = []
     tokens = 0
     for window in windows:
-        if most and kept and tokens + window.targets > most:
+        if most and tokens + window.targets > most:
+            window = replace(window, ids=window.ids[: max(1, window.target_from) + most - tokens])
+        if window.targets:
+            kept.append(window)
+            tokens += window.targets
+        if tokens == most:
             break
-        kept.append(window)
-        tokens += window.targets
     return kept, sum(window.targets for window in windows) - tokens

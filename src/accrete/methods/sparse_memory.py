@@ -1,0 +1,227 @@
+"""Sparse memory finetuning (2510.15103), slots chosen by TF-IDF or KL (2604.05248); METHODS 2, 3. One lesson:
+
+look      which slots the study items read, beside those that general questions read
+open      the t most surprising of them, once for the lesson, or anew for every batch
+write     their rows of V, nothing else: new items, earlier ones, and general questions on which the base is kept
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from accrete import memory_retrofit
+from accrete.adapters.memory_layer import Choose, MemoryAdapter, Shape
+from accrete.config import Config
+from accrete.data.rehearsal import Rehearsal
+from accrete.data.replay import Replay
+from accrete.data.study import study_sequences
+from accrete.fit import fit
+from accrete.gates.slots import Selection, SlotGate
+from accrete.lm import batch
+from accrete.lm.load import start_of
+from accrete.lm.model import LM
+from accrete.lm.prompts import study_sequence
+from accrete.losses.distill import KLOnGeneral
+from accrete.losses.next_token import next_token
+from accrete.methods.base import Method, Progress, RandomState
+from accrete.optim.rows import RowAdam
+from accrete.types import Lesson, Report
+
+ADAM_RATE, SGD_RATE = 0.1, 2_000.0
+ALL = "all"  # lessons are one domain of the replay: a slot does not know domains
+
+
+class Options(Config):
+    # the memory
+    layers: tuple[float, ...] = (0.5, 0.625)  # shares of the depth
+    slots: int = Field(16_384, ge=4)  # of a table: a square number
+    heads: int = Field(4, ge=1)
+    top_k: int = Field(16, ge=1)  # slots that a head reads
+    key_width: int = Field(64, ge=2)
+    shared: bool = False  # one table for all layers
+    start: str = "auto"  # where it looks: as the model brings it, else at random; none: at random; or a file
+    # which rows a lesson may write
+    selection: Selection = "kl"
+    rows: int = Field(1_000, ge=1)  # t, of a layer
+    per: Literal["lesson", "batch"] = "lesson"
+    background: int = Field(1_000, ge=0)  # of the model's own general questions, a batch each
+    remember: bool = True  # what was taught before is background too
+    # writing
+    optimizer: Literal["auto", "sgd", "adam"] = "auto"  # auto: sgd where a start was trained for it, else row-wise adam
+    rate: float | None = Field(None, gt=0)  # of sgd the start's own, of adam 0.1
+    batch_size: int = Field(16, ge=1)  # new items a step
+    replay: int = Field(16, ge=0)  # earlier ones beside them
+    replay_capacity: int = Field(2_000, ge=0)
+    general: int = Field(8, ge=0)  # general questions beside those
+    kl_weight: float = Field(10.0, ge=0)  # of being held to the base on them
+    enough: float = Field(0.02, ge=0)  # nats per target of the items at which the lesson ends
+    min_epochs: int = Field(15, ge=1)
+    max_epochs: int = Field(80, ge=1)
+    max_steps: int = Field(2_000, ge=1)
+    text_epochs: int = Field(8, ge=1)  # over a text without items,
+    text_steps: int = Field(60, ge=1)  # for about so many steps at least
+    window: int = Field(256, ge=2)  # tokens of text read at once
+    seed: int = 0
+
+
+class SparseMemory(Method):
+    """Sparse memory: tables of slots beside the MLPs of the middle blocks; a lesson writes the most surprising rows alone."""
+
+    Config = Options
+    parts = ("adapter", "gate", "replay", "random")
+    RetrofitConfig = memory_retrofit.Options
+
+    def __init__(self, lm: LM, config: Options):
+        self.lm, self.config = lm, config
+        self.random = RandomState(config.seed)
+        shape = Shape(config.slots, config.heads, config.top_k, config.key_width)
+        self.start = start_of(lm, "memory_layer", config.start)
+        self.adapter = MemoryAdapter(lm, shape, config.layers, shared=config.shared, seed=config.seed, start=self.start)
+        self.gate = SlotGate(config.slots, config.selection, config.rows, self.random.generator)
+        self.replay = Replay(config.replay_capacity, self.random.generator)
+
+    def learn(self, lesson: Lesson, progress: Progress) -> Report:
+        new = study_sequences(self.lm, lesson, self.config.window)
+        self.replay.supersede(new, ALL)
+        if not self.gate.batches:
+            self.calibrate([])
+        rehearsal = self._rehearsal(new, text=not lesson.items)
+        report = self._write(rehearsal, self._chosen(new), progress)
+        self.replay.add(new, ALL, lesson.importance)
+        if self.config.remember:
+            self._note(new)
+        written = {i: table.note(lesson.document.sha256) for i, table in self.adapter.tables.items()}
+        details = {
+            "rows_written": sum(written.values()),
+            "stopped_at_limit": report.steps == self.config.max_steps or bool(lesson.items and not rehearsal.learned),
+        }
+        return replace(report, details=details)
+
+    # --- which rows ---------------------------------------------------------------------------------------------
+
+    def calibrate(self, texts: Sequence[str]) -> None:
+        """Count anew which slots are read by these texts and by the model's own general questions, a batch each."""
+        ids = self.lm.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        sequences = [batch.Sequence(tuple(one[: self.lm.context_length])) for one in ids if one]
+        sequences += [study_sequence(self.lm, *row) for row in self.lm.background[: self.config.background]]
+        self.gate.forget()
+        with self.adapter.off():
+            self._note(sequences)
+
+    def _note(self, sequences: Sequence[batch.Sequence]) -> None:
+        """What each of them reads is background from now on."""
+        for part in self.adapter.looks(sequences):
+            for text in zip(*part.values(), strict=True):
+                self.gate.note(dict(zip(part, text, strict=True)))
+
+    def _chosen(self, new: Sequence[batch.Sequence]) -> Choose:
+        """For the whole lesson what its items read; or for every batch what its new and earlier rows read."""
+        if self.config.per == "batch":
+            return lambda layer, slots_TS: self.gate.open(layer, slots_TS[self._of_lessons_T])
+        reads: dict[int, list[Tensor]] = {i: [] for i in self.adapter.memories}
+        for part in self.adapter.looks(new):
+            for i, slots in part.items():
+                reads[i] += slots
+        opened = {i: self.gate.open(i, torch.cat(slots)) for i, slots in reads.items()}
+        return lambda layer, slots_TS: opened[layer]
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def _write(self, batches: Iterable[batch.Batch], choose: Choose, progress: Progress) -> Report:
+        with self.adapter.writing(choose), self.lm.in_bfloat16(frozen=True):
+            return fit(
+                self.lm,
+                self._noting(batches),
+                losses=[next_token, KLOnGeneral(self.config.kl_weight, self.adapter.off, self.adapter.first_layer)],
+                optimizer=self._optimizer(),
+                first_layer=self.adapter.first_layer,
+                clip=0.0,
+                progress=progress,
+            )
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        """A fresh one for every lesson. A start knows the rate at which its tables learn by plain gradient descent."""
+        c = self.config
+        rates = {i: float(self.start.get(f"{i}/rate", 0.0)) for i in self.adapter.tables}
+        if c.optimizer == "adam" or (c.optimizer == "auto" and not all(rates.values())):
+            return RowAdam(self.adapter.parameters(), lr=c.rate or ADAM_RATE)
+        groups = [{"params": [t.values], "lr": c.rate or rates[i] or SGD_RATE} for i, t in self.adapter.tables.items()]
+        return torch.optim.SGD(groups)
+
+    def _noting(self, batches: Iterable[batch.Batch]) -> Iterator[batch.Batch]:
+        """The batches as they come; which of their tokens are of lessons is known while each is learned."""
+        for one in batches:
+            of_lessons_BT = one.mask_BT.clone()
+            of_lessons_BT[len(of_lessons_BT) - one.general :] = False
+            self._of_lessons_T = of_lessons_BT.flatten()
+            yield one
+
+    def _rehearsal(self, new: Sequence[batch.Sequence], text: bool = False, old: int | None = None) -> Rehearsal:
+        c = self.config
+        least, most = c.min_epochs, c.max_epochs
+        if text:
+            least, most = 1, max(c.text_epochs, c.text_steps * min(c.batch_size, len(new)) // len(new))
+        return Rehearsal(
+            lm=self.lm,
+            new=new,
+            replay=self.replay,
+            domain=ALL,
+            generator=self.random.generator,
+            size=c.batch_size,
+            old=c.replay if old is None else old,
+            general=c.general,
+            enough=c.enough,
+            least_epochs=least,
+            least_steps=c.max_steps,
+            most_epochs=most,
+            most_steps=c.max_steps,
+        )
+
+    # --- around lessons -----------------------------------------------------------------------------------------
+
+    def forget(self, sha256: str) -> Mapping[str, Any]:
+        """Give the rows of a lesson what they held before it, and write those that later lessons share for these again.
+
+        Rows that no later lesson touched are restored bit for bit. Returns how many of each there were.
+        """
+        lessons = list(next(iter(self.adapter.tables.values())).writes)
+        later = self.replay.drop_lesson(ALL, lessons.index(sha256) + 1)
+        counts = {i: table.forget(sha256) for i, table in self.adapter.tables.items()}
+        shared = {i: rows_R for i, (_, rows_R) in counts.items()}
+        restored = sum(count for count, _ in counts.values())
+        again = sum(map(len, shared.values()))
+        steps = 0
+        if again and later:
+            steps = self._write(self._rehearsal(later, old=0), lambda layer, slots_TS: shared[layer], _silent).steps
+        for table in self.adapter.tables.values():
+            table.rewrite()
+        return {"rows_restored": restored - again, "rows_learned_again": again, "steps": steps}
+
+    def about(self) -> dict[str, Any]:
+        """Where it looks, what is general, and how many rows were written by how many lessons."""
+        writes = {str(i): table.writes for i, table in self.adapter.tables.items()}
+        rows = {i: len({row for rows_R, _ in w.values() for row in rows_R.tolist()}) for i, w in writes.items()}
+        looks = "as the model's start has learned" if self.adapter.started else "at random"
+        gate = (
+            f"{self.config.selection} against {self.gate.batches:,} general texts"
+            if self.gate.batches
+            else "not calibrated"
+        )
+        return {"looks": looks, "gate": gate, "documents": max(map(len, writes.values())), "rows_written": rows}
+
+    @staticmethod
+    def retrofit(
+        lm: LM, folder: Path, config: memory_retrofit.Options, progress: Progress
+    ) -> tuple[Path, dict[str, Any]]:
+        """Train where the memories look."""
+        return memory_retrofit.retrofit(lm, folder, config, progress)
+
+
+def _silent(*told: Any) -> None: ...

@@ -1,0 +1,91 @@
+"""The gate by slots: its scores are those of the papers, computed by hand, and only the chosen rows are open."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accrete.errors import HistoryError
+from accrete.gates.slots import SlotGate, usage
+
+SLOTS = 9
+
+
+def gate(selection="kl", most=2, background=((0, 0, 1), (0, 2), (0, 0, 0, 3))) -> SlotGate:
+    made = SlotGate(SLOTS, selection, most, torch.Generator().manual_seed(0))
+    for reads in background:
+        made.note({5: torch.tensor([reads])})
+    return made
+
+
+def test_tfidf_is_that_of_the_paper():
+    rows, counts = torch.tensor([0, 1, 4]), torch.tensor([6, 2, 4])
+    found = gate("tfidf").scores(5, counts, rows)
+    by_hand = [6 / 12 * math.log(4 / (3 + 1)), 2 / 12 * math.log(4 / (1 + 1)), 4 / 12 * math.log(4 / (0 + 1))]
+    assert found.tolist() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_kl_is_that_of_the_paper():
+    rows, counts = torch.tensor([0, 1, 4]), torch.tensor([6, 2, 4])
+    found = gate("kl").scores(5, counts, rows)
+    total = 9 + SLOTS  # nine background reads, and one more for every slot
+    share = [(6 + 1) / total, (1 + 1) / total, (0 + 1) / total]
+    by_hand = [p * math.log(p / q) for p, q in zip((6 / 12, 2 / 12, 4 / 12), share, strict=True)]
+    assert sum((n + 1) / total for n in (6, 1, 1, 1, 0, 0, 0, 0, 0)) == pytest.approx(1)
+    assert found.tolist() == pytest.approx(by_hand, abs=1e-6)
+
+
+@pytest.mark.parametrize(("selection", "expected"), [("tfidf", [1, 4]), ("kl", [0, 4]), ("all", [0, 1, 4])])
+def test_the_highest_scores_are_open(selection, expected):
+    reads = torch.tensor([0] * 6 + [1] * 2 + [4] * 4)
+    assert gate(selection).open(5, reads).tolist() == expected
+
+
+def test_chance_follows_the_generator_and_opens_what_is_read():
+    reads = torch.arange(9)
+    one, other = (gate("random", most=4).open(5, reads) for _ in range(2))
+    assert torch.equal(one, other) and len(one) == 4
+    again = gate("random", most=4)
+    assert len({tuple(again.open(5, reads).tolist()) for _ in range(20)}) > 1
+
+
+@given(
+    st.sampled_from(["tfidf", "kl", "random", "all"]),
+    st.integers(1, 12),
+    st.lists(st.integers(0, SLOTS - 1), min_size=1, max_size=60),
+)
+def test_what_is_open_is_read_sorted_and_no_more_than_t(selection, most, reads):
+    found = gate(selection, most).open(5, torch.tensor(reads)).tolist()
+    assert found == sorted(set(found)) and set(found) <= set(reads)
+    assert len(found) == (len(set(reads)) if selection == "all" else min(most, len(set(reads))))
+
+
+def test_a_layer_that_was_never_seen_goes_by_its_own_reads():
+    assert gate("kl").open(6, torch.tensor([3, 3, 3, 1, 1, 8])).tolist() == [1, 3]
+
+
+def test_state_comes_back_and_another_size_is_refused():
+    made, other = gate(), gate(background=())
+    other.load_state_dict(made.state_dict())
+    assert other.batches == 3 and other.totals == {5: 9}
+    for name, value in made.state_dict().items():
+        assert torch.equal(torch.as_tensor(other.state_dict()[name]), torch.as_tensor(value))
+    with pytest.raises(HistoryError, match="another size"):
+        SlotGate(16, "kl", 2, torch.Generator()).load_state_dict(made.state_dict())
+    made.forget()
+    assert made.state_dict() == {"batches": 0}
+
+
+def test_usage_knows_even_reads_from_hubs():
+    even = usage(torch.arange(400), 400)
+    assert even == {"top_1_percent": pytest.approx(0.01), "entropy": pytest.approx(1.0), "never_read": 0.0}
+    hubs = usage(torch.cat([torch.zeros(99, dtype=torch.long), torch.tensor([7])]), 400)
+    assert (
+        hubs["top_1_percent"] == pytest.approx(1.0)
+        and hubs["entropy"] < 0.02
+        and hubs["never_read"] == pytest.approx(0.995)
+    )
