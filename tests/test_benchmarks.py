@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import json
@@ -47,6 +48,41 @@ def test_every_method_is_compared_and_its_plain_loop_makes_the_same_updates(run,
         accrete, plain = row["last_losses"]
         assert accrete == pytest.approx(plain, rel=1e-4)  # the KL term alone makes more of a difference (below)
         assert set(row["ceiling_gflops"]) == {"float32", "bfloat16"} and row["accrete"]["of_ceiling"] > 0
+
+
+def test_the_reading_that_is_timed_is_that_of_the_method(monkeypatch):
+    """Independent windows and carried ones; every update is timed, and the text is learned from."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    ours = importlib.import_module("_ttt_ours")
+    for windows in ("independent", "carried"):
+        found = ours.measure(
+            argparse.Namespace(shape="embedded", updates=3, windows=windows, dtype="float32", device="cpu", set=[])
+        )
+        assert found["layers"] == [6, 7] and found["updates"] == 3 and found["tokens_per_second"] > 0
+
+
+def test_a_step_of_a_memory_is_measured_beside_the_dense_one(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    memory_step = importlib.import_module("memory_step")
+    monkeypatch.setattr(memory_step, "SIZES", {"16k": 16**2, "262k": 20**2, "1m": 24**2})
+
+    def stepped(kind, slots, options):
+        """In this process, which has torch already: both sides make a step."""
+        step = getattr(memory_step, kind)(options.width, options.tokens, slots, options.rows)
+        step()
+        return {"ms": float(slots), "peak_mb": 1.0}
+
+    monkeypatch.setattr(memory_step, "measure", stepped)
+    small = ["--width", "32", "--tokens", "8", "--rows", "5", "--steps", "1", "--dense-gb", "0.0002", "--json"]
+    monkeypatch.setattr(sys, "argv", ["memory_step", *small])
+    memory_step.main()
+    found = json.loads(capsys.readouterr().out)
+    assert {"ms_16k", "ms_262k", "ms_1m", "growth", "ms_dense_1m", "speedup_1m"} <= found.keys()
+    assert (
+        found["growth"] == found["ms_1m"] / found["ms_16k"]
+        and found["speedup_1m"] == found["ms_dense_1m"] / found["ms_1m"]
+    )
+    assert found["dense_extrapolated"] and found["dense_slots_measured"] < 24**2
 
 
 def test_operations_are_counted_as_the_head_of_the_file_says(learn_throughput):

@@ -388,10 +388,11 @@ class Learner:
             self._provide_sentinels()
             before = self.digest
             metrics: dict[str, Any] = {"kept_before": self.kept(domain), "probes_before": self.grade(probes)}
-            metrics |= change() or {}
+            told = change() or {}
             if active and self.digest == before:
                 return replace(active[-1], already=True)
             metrics |= {"kept_after": self.kept(domain), "probes_after": self.grade(probes), "probes": len(probes)}
+            metrics |= {**told, "reported": list(told)}
             metrics["holds"] = holds(indicators.held(active))
             named = self.history.described(name, sha256, domain or "default", before, metrics, active)
             return self.history.commit(named)

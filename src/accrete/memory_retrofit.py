@@ -1,6 +1,6 @@
 """Where a memory looks, trained before any lesson: queries, keys and gates, the model frozen. Ends at NAME.start.safetensors.
 
-`questions` (METHODS 10d): after questions about new entities were written, the same questions in other words find the answers
+`questions` (METHODS 10d): after questions about new entities were written, both ways, other wordings find the answers
     write    V <- V - rate * gradient of the answers' loss         a few steps, V zero at first, in the rows that were read
     ask      answers in another wording, V as it is then, + anchor * KL(base || V) on general questions
     improve  queries, keys, gates and the rate, by the gradient of that loss THROUGH the weights of writing and of reading
@@ -32,7 +32,7 @@ from accrete.config import Config
 from accrete.data.documents import find_documents, read_document
 from accrete.data.rehearsal import background
 from accrete.data.study import text_sequences
-from accrete.data.world import World
+from accrete.data.world import World, relations
 from accrete.errors import DocumentError, UsageError
 from accrete.files import write_atomically
 from accrete.gates.slots import usage
@@ -188,9 +188,13 @@ class Retrofit:
         facts = [fact for _ in range(chance.randint(1, o.entities)) for fact in world.entity().facts]
         written, asked = [], []
         for fact in facts:
-            *taught, other = list(dict.fromkeys(world.ask(fact) for _ in range(6)))[:3]
-            written += [study_sequence(self.lm, question, fact.value) for question in taught]
-            asked.append(study_sequence(self.lm, other, fact.value))
+            asks = [(world.ask, fact.value)] + (
+                [(world.reverse, fact.subject)] if relations()[fact.relation].asks_who else []
+            )
+            for ask, answer in asks:
+                *taught, other = list(dict.fromkeys(ask(fact) for _ in range(6)))[:3]
+                written += [study_sequence(self.lm, question, answer) for question in taught]
+                asked.append(study_sequence(self.lm, other, answer))
         self._write(chance.sample(written, min(o.written, len(written))))
         general = background(self.lm, o.general, torch.Generator().manual_seed(chance.randrange(2**60)))
         return self._ask(chance.sample(asked, min(o.asked, len(asked))), general)
@@ -363,7 +367,7 @@ def _windows(lm: LM, options: Options) -> list[batch.Sequence]:
         documents: Sequence[Document] = [read_document(path) for path in find_documents(Path(options.texts)).documents]
     else:
         world = World(WORLDS + options.seed)
-        documents = [Document("", world.passage([world.entity()])) for _ in range(8 * options.batch_size * 10)]
+        documents = [Document("", world.passage([world.entity()])) for _ in range(40 * options.batch_size)]
     found = [window for document in documents for window in text_sequences(lm, document, options.window)]
     if not found:
         raise DocumentError(f"There is no text to train on in {options.texts}.")

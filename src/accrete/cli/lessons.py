@@ -221,6 +221,7 @@ def forget(
     changes = [f"{name} {_change(commit.metrics.get(f'{name}_before'), commit.metrics.get(f'{name}_after'))}"
                for name in ("kept", "probes") if commit.metrics.get(f"{name}_after") is not None]  # fmt: skip
     said = f"{commit.document}: {commit.id}" + (f" ({', '.join(changes)})" if changes else "")
+    said += f"\n{told}" if (told := reported(commit.metrics)) else ""
     session.print(lesson_json(commit), lambda console: console.print(said, markup=False))
 
 

@@ -202,7 +202,9 @@ class SparseMemory(Method):
             steps = self._write(self._rehearsal(later, old=0), lambda layer, slots_TS: shared[layer], _silent).steps
         for table in self.adapter.tables.values():
             table.rewrite()
-        return {"rows_restored": restored - again, "rows_learned_again": again, "steps": steps}
+        how = f"{restored - again:,} rows are as they were before it"
+        how += f", {again:,} that later lessons share were learned again" if again else ", no later lesson shares any"
+        return {"forgot": how, "rows_restored": restored - again, "rows_learned_again": again, "steps": steps}
 
     def about(self) -> dict[str, Any]:
         """Where it looks, what is general, and how many rows were written by how many lessons."""

@@ -49,9 +49,8 @@ class Options(Config):
     start: str = "auto"  # what the twins begin as: what the model brings for it, else copies; none: copies; or a file
     # the gate
     threshold: float = Field(0.1, ge=0, le=1)  # of TF-IDF; 0 leaves all neurons open
-    calibration: int = Field(
-        2_000, ge=0
-    )  # texts of the model's own background, unless `accrete calibrate` brought others
+    # texts of the model's own background (the embedded model has 600), unless `accrete calibrate` brought others
+    calibration: int = Field(2_000, ge=0)
     # reading the text
     mini_batch: int = Field(32, ge=1)  # tokens learned from at once
     steps: int = Field(4, ge=1)  # of gradient descent on each
@@ -128,6 +127,8 @@ class TestTimeTraining(Method):
 
     def _open_neurons(self, sequences: Sequence[batch.Sequence]) -> dict[int, Tensor] | None:
         """Those that are active on this lesson and not on everything."""
+        if not self.config.threshold:
+            return None
         own = self.lm.background[: self.config.calibration]
         if not self.gate.texts and len(own) >= FEWEST:
             self.calibrate([f"{question} {answer}" for question, answer in own])

@@ -1,0 +1,183 @@
+"""Sparse memory finetuning: which rows a lesson opens, under which optimiser, and what forgetting a document leaves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import tiny_lm
+
+from accrete import Document, Example, Learner
+from accrete.adapters.memory_layer import Shape, at_random
+from accrete.lm.prompts import study_sequence
+from accrete.methods import sparse_memory
+from accrete.optim.rows import RowAdam
+from accrete.types import Lesson
+
+SMALL = {"layers": (0.5, 0.75), "slots": 256, "top_k": 4, "heads": 2, "key_width": 16, "rows": 40, "max_steps": 6}
+
+
+def method(lm=None, **options) -> sparse_memory.SparseMemory:
+    return sparse_memory.SparseMemory(lm or tiny_lm(layers=4), sparse_memory.Options(**(SMALL | options)))
+
+
+def lesson(name: str = "harbours", items: int = 5, text: str = "") -> Lesson:
+    examples = tuple(Example(f"When was the {name} number {n} built?", str(1700 + n)) for n in range(items))
+    return Lesson(Document(name, text, examples), items=examples)
+
+
+def learn(made: sparse_memory.SparseMemory, *arguments, **options):
+    return made.learn(lesson(*arguments, **options), lambda *told: None)
+
+
+def values(made: sparse_memory.SparseMemory) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in made.adapter.parameters()]
+
+
+@pytest.mark.parametrize("selection", ["tfidf", "kl", "random"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_lesson_writes_at_most_t_rows_of_a_layer(selection, optimizer):
+    made = method(selection=selection, optimizer=optimizer)
+    report = learn(made)
+    moved = [int((v != 0).any(-1).sum()) for v in values(made)]
+    assert all(0 < count <= 40 for count in moved)
+    assert report.details["rows_written"] == sum(
+        len(t.writes[lesson().document.sha256][0]) for t in made.adapter.tables.values()
+    )
+
+
+def test_all_of_what_is_read_is_written_without_a_gate():
+    gated, free = method(), method(selection="all")
+    assert learn(free).details["rows_written"] > learn(gated).details["rows_written"] == 80
+
+
+def test_rows_are_chosen_by_the_items_against_the_background():
+    made = method()
+    learn(made)
+    other = method(background=0)
+    learn(other)
+    assert made.gate.batches == len(made.lm.background) + 5 and other.gate.batches == 5
+    rows = [next(iter(m.adapter.tables.values())).writes[lesson().document.sha256][0] for m in (made, other)]
+    assert not torch.equal(*rows)
+
+
+def test_what_was_taught_before_is_background_for_what_comes():
+    made = method()
+    learn(made)
+    (first,) = {i: t.clone() for i, t in made.gate.reads.items() if i == 2}.values()
+    learn(made, "lighthouses")
+    assert made.gate.batches == len(made.lm.background) + 10 and int((made.gate.reads[2] - first).sum()) > 0
+    forgetful = method(remember=False)
+    learn(forgetful)
+    assert forgetful.gate.batches == len(made.lm.background)
+
+
+def test_chosen_anew_for_every_batch_padding_and_general_rows_do_not_count(monkeypatch):
+    made, seen = method(per="batch", general=4), []
+    open_rows = made.gate.open
+    monkeypatch.setattr(made.gate, "open", lambda layer, slots: seen.append(len(slots)) or open_rows(layer, slots))
+    learn(made)
+    tokens = sum(len(study_sequence(made.lm, i.question, i.answer).ids) for i in lesson().items)
+    assert seen and set(seen) == {tokens}
+    assert all(len(t.writes[lesson().document.sha256][0]) >= 40 for t in made.adapter.tables.values())
+
+
+def test_general_rows_hold_it_to_its_base():
+    drifts = []
+    for weight in (0.0, 10.0):
+        made = method(kl_weight=weight, general=4, max_steps=40, rate=0.3)
+        rows = [study_sequence(made.lm, *row) for row in made.lm.background]
+        before = made.lm.mean_loss(rows)
+        learn(made)
+        drifts.append(abs(made.lm.mean_loss(rows) - before))
+    assert drifts[1] < 0.8 * drifts[0]
+
+
+def test_earlier_items_are_studied_again():
+    tables = []
+    for replay in (0, 16):
+        made = method(replay=replay)
+        learn(made)
+        learn(made, "lighthouses")
+        tables.append(values(made))
+    assert not torch.equal(tables[0][0], tables[1][0])
+
+
+def test_a_start_brings_its_rates_for_plain_descent():
+    shape = Shape(256, 2, 4, 16)
+    lm = tiny_lm(layers=4)
+    assert isinstance(method(lm)._optimizer(), RowAdam)
+    lm = tiny_lm(layers=4)
+    lm.starts["memory_layer"] = {f"{i}/{n}": t for i in (2, 3) for n, t in at_random(shape, 64, 9).items()}
+    lm.starts["memory_layer"] |= {"2/rate": torch.tensor(70.0), "3/rate": torch.tensor(80.0)}
+    made = method(lm, layers=(0.5, 0.75))
+    assert [group["lr"] for group in made._optimizer().param_groups] == [70.0, 80.0]
+    made.config = made.config.model_copy(update={"rate": 3.0})
+    assert [group["lr"] for group in made._optimizer().param_groups] == [3.0, 3.0]
+    made.config = made.config.model_copy(update={"optimizer": "adam"})
+    assert isinstance(made._optimizer(), RowAdam)
+
+
+def test_a_text_without_items_is_learned():
+    made = method(max_steps=60)
+    text = "The harbour of the northern coast was built in 1703 by the guild of rope makers."
+    report = made.learn(Lesson(Document("h", text)), lambda *told: None)
+    assert report.loss_after < report.loss_before - 0.1 and report.details["rows_written"] > 0
+
+
+# --- forgetting a document ----------------------------------------------------------------------------------------------
+
+
+def test_rows_that_no_later_lesson_touched_come_back_bit_for_bit():
+    made = method()
+    learn(made, "harbours")
+    learn(made, "lighthouses")
+    before = values(made)
+    learn(made, "bridges")
+    found = made.forget(lesson("bridges").document.sha256)
+    assert (found["rows_restored"], found["rows_learned_again"], found["steps"]) == (80, 0, 0)
+    assert found["forgot"] == "80 rows are as they were before it, no later lesson shares any"
+    assert all(torch.equal(now, old) for now, old in zip(values(made), before, strict=True))
+    assert made.replay.size("all") == 10 and made.replay.lessons["all"] == 2
+
+
+def test_shared_rows_are_learned_again_from_the_later_lessons():
+    made = method(max_steps=30)
+    learn(made, "harbours")
+    learn(made, "lighthouses")
+    shas = [lesson(name).document.sha256 for name in ("harbours", "lighthouses")]
+    rows = [[t.writes[sha][0] for sha in shas] for t in made.adapter.tables.values()]
+    alone = [one[~torch.isin(one, other)] for one, other in rows]
+    shared = [one[torch.isin(one, other)] for one, other in rows]
+    untouched = [other[~torch.isin(other, one)] for one, other in rows]
+    before = values(made)
+    found = made.forget(shas[0])
+    assert found["rows_restored"] == sum(map(len, alone)) and found["rows_learned_again"] == sum(map(len, shared)) > 0
+    assert found["steps"] > 0
+    for table, old, mine, both, others in zip(values(made), before, alone, shared, untouched, strict=True):
+        assert not table[mine].any() and torch.equal(table[others], old[others])
+        assert table[both].any() and not torch.equal(table[both], old[both])
+    (left,) = {t for table in made.adapter.tables.values() for t in table.writes}
+    assert left == shas[1] and made.replay.size("all") == 5
+    state = made.adapter.state_dict()
+    again = method()
+    again.adapter.load_state_dict(state)
+    assert all(torch.equal(one, other) for one, other in zip(values(again), values(made), strict=True))
+
+
+def test_a_learner_forgets_says_how_and_undoes_it(home):
+    learner = Learner(tiny_lm(layers=4), method="sparse_memory", home=home, config=SMALL, max_forgetting=1.0)
+    documents = [lesson(name).document for name in ("harbours", "lighthouses")]
+    digests = [learner.learn(document).digest_after for document in documents]
+    commit = learner.forget(documents[0])
+    assert commit.metrics["rows_restored"] + commit.metrics["rows_learned_again"] == 80
+    assert learner.status()["method"]["about"]["documents"] == 1
+    learner.undo()
+    assert learner.digest == digests[1]
+    assert learner.learn(documents[0]).already
+
+
+def test_a_commit_stores_the_rows_of_its_lesson_alone(home):
+    learner = Learner(tiny_lm(layers=4), method="sparse_memory", home=home, config=SMALL, max_forgetting=1.0)
+    sizes = [learner.learn(lesson(name).document).bytes for name in ("harbours", "lighthouses", "bridges")]
+    rows = 80 * (64 * 4 + 8)
+    assert all(rows <= size < rows + 40_000 for size in sizes), "not the whole tables, whatever came before"
