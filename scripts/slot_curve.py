@@ -5,8 +5,8 @@
 
 Each point is a run of its own over the first lessons of the stream `world` (twenty facts each, study items given, asked in
 held-out wordings and backwards), written to OUT/points.jsonl as it is done; killed and called again, it goes on. The table
-goes to stdout, the figure to OUT/slots.html. `all` has no t: one point, drawn across. Hub slots show as a cliff: with too few rows
-nothing is learned, and a few more cost the base.
+goes to stdout, the figure to OUT/slots.html. `all` has no t: one point, drawn across. Hub slots show as a cliff: with too few
+rows nothing is learned, and a few more cost the base.
 """
 
 from __future__ import annotations
