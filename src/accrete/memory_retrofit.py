@@ -235,9 +235,10 @@ class Retrofit:
                 trained.mode = "read"
             logits_NV = self.lm.target_logits(whole, hidden)
             uneven = torch.stack([t.imbalance(whole.predicting_BT.flatten()) for t in self.memories.values()]).sum()
-            base_NV = self._base(whole, hidden, len(asked))
             loss = functional.cross_entropy(logits_NV[:count].float(), whole.targets_N[:count])
-            drift = kl_divergence(base_NV, logits_NV[count:]) if general else loss.new_zeros(())
+            drift = loss.new_zeros(())
+            if general:
+                drift = kl_divergence(self._base(whole, hidden, len(asked)), logits_NV[count:])
         return loss + self.options.anchor * drift, uneven
 
     @torch.no_grad()

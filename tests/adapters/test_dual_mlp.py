@@ -53,6 +53,16 @@ def test_the_last_quarter_is_a_share_of_the_depth(layers, first):
     assert list(adapter.twins) == list(range(first, layers)) and adapter.first_layer == first
 
 
+def test_a_start_that_does_not_fit_leaves_the_model_as_it_was():
+    lm = tiny_lm(layers=LAYERS)
+    whole = {f"{i}/{name}": torch.zeros(128, 64) for i in (6, 7) for name in ("gate", "up")}
+    with pytest.raises(ModelError, match="layer 7"):
+        DualMLPAdapter(lm, 0.5, start=whole | {"7/up": torch.zeros(3, 64)})
+    with pytest.raises(ModelError, match="another model"):
+        DualMLPAdapter(lm, 0.5, start={"20/gate": torch.zeros(128, 64), "20/up": torch.zeros(128, 64)})
+    assert all(type(layer.mlp).__name__ != "DualMLP" for layer in lm.anatomy.layers)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_silent_at_birth_and_when_opened(family):
     lm = tiny_lm(family, layers=LAYERS)

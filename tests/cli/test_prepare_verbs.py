@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from conftest import tiny_lm
@@ -34,6 +35,10 @@ def call(model, home):
         return json.loads(found.stdout.splitlines()[-1]) if form else found.stdout
 
     return run
+
+
+def given(*options):
+    return [part for one in options for part in ("--set", one)]
 
 
 @pytest.fixture
@@ -68,12 +73,33 @@ def test_what_cannot_calibrate_is_one_sentence(call, texts, tmp_path):
 
 
 def test_a_start_is_trained_goes_on_and_is_used(call, tmp_path):
-    short = ["--set", "episodes=1", "--set", "entities=1", "--set", "questions=2", "--set", "general=1"]
+    short = given("episodes=1", "entities=1", "questions=2", "general=1")
     first = call("retrofit", tmp_path / "run", "--set", "steps=1", *short)
     assert first["file"].endswith("dual_mlp.start.safetensors")
     assert call("retrofit", tmp_path / "run", "--set", "steps=2", *short)["file"] == first["file"]
     about = call("status", "--set", f"start={first['file']}")["method"]["about"]
     assert "start" in about["neurons_begin"] and "copies" in call("status")["method"]["about"]["neurons_begin"]
+
+
+def test_a_folder_with_one_bad_file_calibrates_with_the_others(call, texts, capfd):
+    (texts / "empty.txt").write_text("")
+    assert call("calibrate", texts)["texts"] >= 8
+
+
+def test_a_run_goes_on_as_it_was_begun_or_not_at_all(call, tmp_path):
+    short = given("steps=1", "episodes=1", "entities=1", "questions=2", "general=1")
+    made = call("retrofit", tmp_path / "run", *short)["file"]
+    refused = call("retrofit", tmp_path / "run", *short, *given("depth=0.5"), code=2)
+    assert "other options or on another model" in refused
+    Path(made).unlink()
+    assert call("retrofit", tmp_path / "run", *short)["file"] == made and Path(made).exists()
+
+
+def test_the_use_of_slots_is_told_before_and_after(call, texts, tmp_path):
+    small = given("objective=text", f"texts={texts}", "steps=1", "slots=64", "top_k=4", "heads=2", "key_width=16")
+    said = call("retrofit", tmp_path / "run", *small, method="sparse_memory", form="").replace("\n", " ")
+    for part in ("memory_layer.start", "usage before, layer 1: top 1 percent", "usage after, layer 2: top 1 percent"):
+        assert part in said
 
 
 def test_what_cannot_be_retrofitted_is_one_sentence(call, tmp_path):

@@ -171,3 +171,13 @@ def test_a_state_is_a_copy() -> None:
     assert all(
         torch.equal(state[k], before[k]) if torch.is_tensor(before[k]) else state[k] == before[k] for k in before
     )
+
+
+def test_a_lesson_is_dropped_and_the_later_ones_move_up():
+    replay = Replay(100, torch.Generator().manual_seed(0))
+    lessons = [[Sequence(tuple(range(start, start + 12)), target_from=9)] * 1 for start in (0, 100, 200)]
+    for lesson in lessons:
+        replay.add(lesson, "d")
+    assert replay.drop_lesson("d", 2) == lessons[2]
+    assert replay.all("d") == lessons[0] + lessons[2] and replay.lessons["d"] == 2
+    assert replay.drop_lesson("d", 2) == [] and replay.all("d") == lessons[0]

@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,4 +93,13 @@ def retrofit(
     finally:
         ticker.done()
     result = {"file": str(file), "method": settings.method, "seconds": round(time.monotonic() - started, 1)} | figures
-    session.print(result, lambda console: console.print(f"wrote {file}; use it with --set start={file}", markup=False))
+    told = [f"wrote {file}; use it with --set start={file}", *_told(figures)]
+    session.print(result, lambda console: console.print("\n".join(told), markup=False))
+
+
+def _told(figures: Mapping[str, Any]) -> Iterator[str]:
+    """Figures by name, of each layer, a line each: "usage before, layer 4: top 1 percent 0.16, entropy 0.90"."""
+    for name, layers in figures.items():
+        for layer, found in layers.items():
+            said = ", ".join(f"{key.replace('_', ' ')} {value:.2f}" for key, value in found.items())
+            yield f"{name.replace('_', ' ')}, layer {layer}: {said}"
