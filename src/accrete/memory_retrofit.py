@@ -54,7 +54,7 @@ class Options(Config):
     objective: Literal["questions", "text"] = "questions"
     steps: int = Field(600, ge=1)
     # the memory
-    layers: tuple[float, ...] = (0.375, 0.5, 0.625)
+    layers: tuple[float, ...] = (0.375, 0.5, 0.625, 0.75, 0.875)
     slots: int = Field(16_384, ge=4)
     heads: int = Field(4, ge=1)
     top_k: int = Field(16, ge=1)

@@ -40,7 +40,7 @@ ALL = "all"  # lessons are one domain of the replay: a slot does not know domain
 
 class Options(Config):
     # the memory
-    layers: tuple[float, ...] = (0.375, 0.5, 0.625)  # shares of the depth
+    layers: tuple[float, ...] = (0.375, 0.5, 0.625, 0.75, 0.875)  # shares of the depth
     slots: int = Field(16_384, ge=4)  # of a table: a square number
     heads: int = Field(4, ge=1)
     top_k: int = Field(16, ge=1)  # slots that a head reads
