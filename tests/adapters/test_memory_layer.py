@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from accrete.adapters.memory_layer import MemoryAdapter, ProductKeys, ReadSlots, Shape, Table, at_random, gathered
+from accrete.adapters.memory_layer import MemoryAdapter, ReadSlots, Table, gathered
+from accrete.adapters.product_keys import ProductKeys, Shape, at_random
 from accrete.errors import HistoryError, ModelError, UsageError
 from accrete.lm.batch import Sequence, collate
+from accrete.lm.decode import generate
 from accrete.lm.model import LM, SuffixCache
 from accrete.optim.rows import RowAdam
 
@@ -123,7 +125,7 @@ def test_it_is_silent_at_birth_and_while_it_is_off_or_gone(family, gated):
     if gated:
         start = {f"2/{name}": t for name, t in at_random(SHAPE, WIDTH, 5).items()}
         start |= {"2/gate": torch.randn(WIDTH, WIDTH), "2/gate_offset": torch.randn(WIDTH)}
-        start |= {"2/out": torch.randn(WIDTH, WIDTH), "2/rate": torch.tensor(3.0)}
+        start |= {"2/out": torch.randn(WIDTH, WIDTH)}
     adapter = memory(lm, start=start)
     assert torch.equal(said(lm), before) and adapter.started == gated
     teach(adapter)
@@ -174,10 +176,11 @@ def test_closed_rows_keep_their_bits(optimizer, shared):
 
 
 @pytest.mark.parametrize("at", [1, 7, 19])
+@pytest.mark.parametrize("hears", [False, True])
 @torch.no_grad()
-def test_later_tokens_never_move_earlier_logits(at):
+def test_later_tokens_never_move_earlier_logits(at, hears):
     lm = tiny_lm(layers=4)
-    adapter = memory(lm)
+    adapter = memory(lm, hears=hears)
     with torch.enable_grad():
         teach(adapter)
     one = batch()
@@ -185,10 +188,11 @@ def test_later_tokens_never_move_earlier_logits(at):
     torch.testing.assert_close(lm.logits(one)[:, :at], lm.logits(other)[:, :at], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("hears", [False, True])
 @torch.no_grad()
-def test_cached_decoding_equals_the_whole_pass():
+def test_cached_decoding_equals_the_whole_pass(hears):
     lm = tiny_lm(layers=4)
-    adapter = memory(lm)
+    adapter = memory(lm, hears=hears)
     with torch.enable_grad():
         teach(adapter)
     rows, cache = batch(18), SuffixCache()
@@ -197,8 +201,35 @@ def test_cached_decoding_equals_the_whole_pass():
     torch.testing.assert_close(torch.cat(parts, 1), lm.logits(rows), atol=1e-5, rtol=1e-4)
 
 
-def test_what_a_text_reads_is_what_its_tokens_look_at_alone():
-    adapter = memory()
+@pytest.mark.parametrize("hears", [False, True])
+@torch.no_grad()
+def test_rows_answered_together_are_answered_as_alone(hears):
+    """Left-padded, of different lengths, after a beginning that all share and that is read once."""
+    lm = tiny_lm(layers=4)
+    adapter = memory(lm, hears=hears)
+    with torch.enable_grad():
+        teach(adapter, steps=20)
+    shared = list(range(20, 70))
+    prompts = [shared + list(range(80, 80 + n)) for n in (3, 9, 40)]
+    assert generate(lm, prompts, 8) == [generate(lm, [prompt], 8)[0] for prompt in prompts]
+
+
+def test_what_a_token_can_hear_tells_the_looks_of_equal_states_apart():
+    start = {f"2/{name}": t for name, t in at_random(SHAPE, WIDTH + 32, 0).items()}
+    adapter = memory(depths=(0.5,), start=start)
+    assert adapter.memories[2].hearing is not None and memory(depths=(0.5,)).memories[2].hearing is None
+    with torch.no_grad():
+        adapter.memories[2].product_keys.queries[:, :WIDTH] = 0.0
+    one, same_words, other = (
+        next(iter(adapter.looks([Sequence(ids)])))[2][0][-1] for ids in ((7, 8, 9), (8, 7, 9), (5, 6, 9))
+    )
+    shared = [len(set(one.tolist()) & set(found.tolist())) for found in (same_words, other)]
+    assert shared[0] > shared[1]
+
+
+@pytest.mark.parametrize("hears", [False, True])
+def test_what_a_text_reads_is_what_its_tokens_look_at_alone(hears):
+    adapter = memory(hears=hears)
     rows = [Sequence(tuple(range(5, 12))), Sequence(tuple(range(40, 60)))]
     together = next(adapter.looks(rows))
     for number, row in enumerate(rows):

@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_lm
 
 from accrete import Document, Example, Learner
-from accrete.adapters.memory_layer import Shape, at_random
+from accrete.adapters.product_keys import Shape, at_random
 from accrete.lm.prompts import study_sequence
 from accrete.methods import sparse_memory
 from accrete.optim.rows import RowAdam
@@ -102,19 +102,22 @@ def test_earlier_items_are_studied_again():
     assert not torch.equal(tables[0][0], tables[1][0])
 
 
-def test_a_start_brings_its_rates_for_plain_descent():
-    shape = Shape(256, 2, 4, 16)
+def test_each_optimiser_has_a_rate_of_its_own():
+    assert isinstance(method()._optimizer(), RowAdam)
+    for options, rate in (({}, 0.1), ({"optimizer": "sgd"}, 2_000.0), ({"optimizer": "sgd", "rate": 3.0}, 3.0)):
+        assert [group["lr"] for group in method(**options)._optimizer().param_groups] == [rate]
+
+
+def test_a_model_brings_where_its_memories_look():
     lm = tiny_lm(layers=4)
-    assert isinstance(method(lm)._optimizer(), RowAdam)
-    lm = tiny_lm(layers=4)
-    lm.starts["memory_layer"] = {f"{i}/{n}": t for i in (2, 3) for n, t in at_random(shape, 64, 9).items()}
-    lm.starts["memory_layer"] |= {"2/rate": torch.tensor(70.0), "3/rate": torch.tensor(80.0)}
-    made = method(lm, layers=(0.5, 0.75))
-    assert [group["lr"] for group in made._optimizer().param_groups] == [70.0, 80.0]
-    made.config = made.config.model_copy(update={"rate": 3.0})
-    assert [group["lr"] for group in made._optimizer().param_groups] == [3.0, 3.0]
-    made.config = made.config.model_copy(update={"optimizer": "adam"})
-    assert isinstance(made._optimizer(), RowAdam)
+    random = method(tiny_lm(layers=4)).adapter.memories[2].product_keys.queries
+    lm.starts["memory_layer"] = {
+        f"{i}/{n}": t for i in (2, 3) for n, t in at_random(Shape(256, 2, 4, 16), 64, 9).items()
+    }
+    made, without = method(lm), method(tiny_lm(layers=4), start="none")
+    assert made.about()["looks"].startswith("as the model's") and without.about()["looks"] == "at random"
+    assert torch.equal(without.adapter.memories[2].product_keys.queries, random)
+    assert not torch.equal(made.adapter.memories[2].product_keys.queries, random)
 
 
 def test_a_text_without_items_is_learned():

@@ -1,23 +1,19 @@
-"""A product-key memory beside the MLP of some blocks (2412.09764, 1907.05242). Ends at the slots that lessons have written.
+"""A memory beside the MLP of some blocks (2412.09764, 1907.05242). Ends at the slots that lessons have written.
 
-    y = F(x) + m(x)         F: the block's own MLP, frozen
-    q = W_q x + b           a query for each head, normalised, in two halves
-    s = q1 K1^T, q2 K2^T    n scores each; the k best of each give k*k sums, the k best of those are slots: i1 * n + i2
-    m = sum of softmax(s) V[slots]   over the k of every head; with a gate: W_o (m * silu(W_g x + b_g))
+    y = F(x) + m(x)                  F: the block's own MLP, frozen
+    slots, s                         where product keys look (product_keys.py)
+    m = sum of softmax(s) V[slots]   over the slots of every head; with a gate: W_o (m * silu(W_g x + b_g))
 
 V is zero at birth, so installing it changes no logit. Only rows of V are ever taught, and only those that a lesson has open:
 their gradient is sparse, and a step costs what it touches, however many slots there are.
 
-Shape suffixes: N slots, n = sqrt(N), H heads, K slots a head, S = H * K slots a token, D width of the model, T tokens, R rows,
-P halves, W width of a half key.
+Shape suffixes: N slots, S slots a token, D width of the model, T tokens, R rows, P pairs of a token and a slot.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -25,32 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from accrete.errors import HistoryError, ModelError, UsageError
+from accrete.adapters.product_keys import ProductKeys, Shape, at_random, looking_with, of_start
+from accrete.errors import HistoryError, ModelError
 from accrete.lm import batch
+from accrete.lm.heard import Hearing, hearing_width
 from accrete.lm.model import LM
-from accrete.lm.states import entering_module
 
 Choose = Callable[[int, Tensor], Tensor]
 """(layer, the slots [T, S] that a batch reads there) -> the rows [R] that it may change, in rising order."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """How large a memory is and how it is read."""
-
-    slots: int = 16_384
-    heads: int = 4
-    top_k: int = 16
-    key_width: int = 64
-
-    def __post_init__(self) -> None:
-        if math.isqrt(self.slots) ** 2 != self.slots:
-            near = math.isqrt(self.slots) ** 2, (math.isqrt(self.slots) + 1) ** 2
-            raise UsageError(f"A memory has a square number of slots: {near[0]:,} or {near[1]:,}, not {self.slots:,}.")
-        if self.top_k > math.isqrt(self.slots):
-            raise UsageError(f"A head cannot read {self.top_k} slots of {math.isqrt(self.slots)} a half.")
-        if self.key_width % 2:
-            raise UsageError("A key has two halves: its width is an even number.")
 
 
 class ReadSlots(torch.autograd.Function):
@@ -91,49 +69,6 @@ def gathered(slots_TS: Tensor, weights_TS: Tensor, rows_R: Tensor, vectors_TD: T
         mode="sum",
         per_sample_weights=weights_TS.flatten()[reads_P].to(vectors_TD.dtype),
     )
-
-
-class ProductKeys(nn.Module):
-    """Where a token looks, and what becomes of what it finds: W_q, b and K, W_g and W_o where a start has them. All frozen."""
-
-    queries: Tensor
-    offset: Tensor
-    keys: Tensor
-    gate: Tensor
-    gate_offset: Tensor
-    out: Tensor
-
-    def __init__(self, shape: Shape, tensors: Mapping[str, Tensor]):
-        super().__init__()
-        self.shape, self.gated = shape, "gate" in tensors
-        for name, tensor in tensors.items():  # no parameters: nothing casts or counts them among the model's
-            self.register_buffer(name, tensor.float(), persistent=False)
-
-    def look(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
-        """The slots that each token reads, [T, S], and their weights, [T, S]; in float32 however learning multiplies."""
-        s = self.shape
-        with torch.autocast(x_TD.device.type, enabled=False):
-            scores_PTHn = self.scores(x_TD)
-            (best_THK, i1_THK), (other_THK, i2_THK) = (half_THn.topk(s.top_k) for half_THn in scores_PTHn)
-            sums_THKK = (best_THK[..., :, None] + other_THK[..., None, :]).flatten(-2)
-            found_THK, pair_THK = sums_THKK.topk(s.top_k)
-            first, second = i1_THK.gather(-1, pair_THK // s.top_k), i2_THK.gather(-1, pair_THK % s.top_k)
-            slots_THK = first * scores_PTHn.shape[-1] + second
-            return slots_THK.flatten(1), torch.softmax(found_THK, -1).flatten(1)
-
-    def scores(self, x_TD: Tensor) -> Tensor:
-        """[2, T, H, n]: how well the halves of each head's query fit the halves of the keys."""
-        s = self.shape
-        q_THW = functional.linear(x_TD.float(), self.queries, self.offset).view(-1, s.heads, s.key_width)
-        q_THPW = functional.layer_norm(q_THW, (s.key_width,)).view(-1, s.heads, 2, s.key_width // 2)
-        return torch.einsum("thpw,hpnw->pthn", q_THPW, self.keys)
-
-    def give(self, m_TD: Tensor, x_TD: Tensor) -> Tensor:
-        """What leaves the memory when `m_TD` was found."""
-        if not self.gated:
-            return m_TD
-        open_TD = functional.silu(functional.linear(x_TD.float(), self.gate, self.gate_offset))
-        return functional.linear(m_TD * open_TD, self.out)
 
 
 class Table(nn.Module):
@@ -215,20 +150,30 @@ def _meeting(one_R: Tensor, other_R: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class MemoryMLP(nn.Module):
-    """F and m in the place of F."""
+    """F and m in the place of F. `hearing` is of its own block; None: it looks with the state alone."""
 
-    def __init__(self, layer: int, frozen: nn.Module, product_keys: ProductKeys, table: Table):
+    def __init__(
+        self, layer: int, frozen: nn.Module, product_keys: ProductKeys, table: Table, hearing: Hearing | None = None
+    ):
         super().__init__()
         self.layer, self.frozen, self.product_keys, self.table = layer, frozen, product_keys, table
+        self.hearing = hearing
         self.on = True
         self.choose: Choose | None = None  # while a lesson writes
+        self.noted: list[Tensor] | None = None  # what it looked with, [T, Q], while that is asked for
 
     def forward(self, x: Tensor) -> Tensor:
         y = cast(Tensor, self.frozen(x))
-        if not self.on or (self.choose is None and not self.table.writes):
+        reads = self.on and (self.choose is not None or bool(self.table.writes))
+        if not reads and self.noted is None:
             return y
         x_TD = x.flatten(0, -2)
-        slots_TS, weights_TS = self.product_keys.look(x_TD.detach())
+        z_TQ = looking_with(x_TD.detach(), self.hearing.mean().flatten(0, -2) if self.hearing else None)
+        if self.noted is not None:
+            self.noted.append(z_TQ)
+        if not reads:
+            return y
+        slots_TS, weights_TS = self.product_keys.look(z_TQ)
         if self.choose is None or not torch.is_grad_enabled():
             m_TD = self.table.read(slots_TS, weights_TS)
         else:
@@ -239,8 +184,10 @@ class MemoryMLP(nn.Module):
 class MemoryAdapter:
     """Memories beside the MLPs of the blocks at these shares of the depth, with a table each, or one for all.
 
-    `start` says where they look: "LAYER/queries" [H * key_width, D], "LAYER/offset", "LAYER/keys" [H, 2, n, key_width / 2],
+    `start` says where they look: "LAYER/queries" [H * key_width, Q], "LAYER/offset", "LAYER/keys" [H, 2, n, key_width / 2],
     and maybe "LAYER/gate" [D, D], "LAYER/gate_offset" and "LAYER/out" [D, D]; without it queries and keys are random.
+    With `hears`, and where the queries of a start are made for it, they look with what a token can hear as well as with
+    its state.
     ModelError for an architecture that `anatomy` does not know, or a start of another shape.
     """
 
@@ -250,6 +197,7 @@ class MemoryAdapter:
         shape: Shape,
         depths: Sequence[float],
         *,
+        hears: bool = False,
         shared: bool = False,
         seed: int = 0,
         start: Mapping[str, Tensor] = MappingProxyType({}),
@@ -260,16 +208,19 @@ class MemoryAdapter:
         self.lm, self.shape, layers = lm, shape, lm.anatomy.layers
         numbers = sorted({min(int(depth * len(layers)), len(layers) - 1) for depth in depths})
         width = lm.model.config.hidden_size
-        found = {i: _of_start(start, i, shape, width) for i in numbers}
+        heard = {i: hearing_width(lm.anatomy.attention(i)) for i in numbers if hears or _hears(start, i, width)}
+        looks_with = {i: width + heard.get(i, 0) for i in numbers}
+        found = {i: of_start(start, i, shape, width, looks_with[i]) for i in numbers}
         self.started = any(found.values())
         self.first_layer = numbers[0]
         self.memories: dict[int, MemoryMLP] = {}
         tables = {i: Table(shape.slots, width, lm.device) for i in (numbers[:1] if shared else numbers)}
         for i in numbers:
-            tensors = found[i] or at_random(shape, width, seed + i)
+            tensors = found[i] or at_random(shape, looks_with[i], seed + i)
             product_keys = ProductKeys(shape, tensors).to(lm.device)
             table = tables.get(i, tables[numbers[0]])
-            layers[i].mlp = self.memories[i] = MemoryMLP(i, layers[i].mlp, product_keys, table)
+            hearing = Hearing(lm.anatomy.attention(i)) if i in heard else None
+            layers[i].mlp = self.memories[i] = MemoryMLP(i, layers[i].mlp, product_keys, table, hearing)
         self.tables = tables  # by the first layer that reads each
 
     def parameters(self) -> list[nn.Parameter]:
@@ -301,17 +252,26 @@ class MemoryAdapter:
                 memory.choose = None
 
     @torch.no_grad()
+    def looking_with(self, part: batch.Batch) -> dict[int, Tensor]:
+        """Layer by layer what all tokens of a batch look with, [B * T, Q]."""
+        try:
+            for memory in self.memories.values():
+                memory.noted = []
+            self.lm.prefix(part, max(self.memories) + 1)
+            return {i: memory.noted[0] for i, memory in self.memories.items() if memory.noted}
+        finally:
+            for memory in self.memories.values():
+                memory.noted = None
+
+    @torch.no_grad()
     def looks(self, sequences: Sequence[batch.Sequence], batch_size: int = 16) -> Iterator[dict[int, list[Tensor]]]:
         """Batch by batch and layer by layer, the slots [T, S] that each of the sequences reads."""
         for start in range(0, len(sequences), batch_size):
             part = batch.collate(sequences[start : start + batch_size], self.lm.device, self.lm.pad)
-            counts = part.mask_BT.sum(-1).tolist()
-            with contextlib.ExitStack() as stack:
-                entered = {i: stack.enter_context(entering_module(m)) for i, m in self.memories.items()}
-                self.lm.prefix(part, max(self.memories) + 1)
+            counts, real_T = part.mask_BT.sum(-1).tolist(), part.mask_BT.flatten()
             yield {
-                i: list(torch.split(memory.product_keys.look(entered[i][0][part.mask_BT])[0], counts))
-                for i, memory in self.memories.items()
+                i: list(torch.split(self.memories[i].product_keys.look(z_TQ[real_T])[0], counts))
+                for i, z_TQ in self.looking_with(part).items()
             }
 
     def remove(self) -> None:
@@ -319,6 +279,8 @@ class MemoryAdapter:
         assert self.lm.anatomy is not None
         for i, memory in self.memories.items():
             self.lm.anatomy.layers[i].mlp = memory.frozen
+            if memory.hearing:
+                memory.hearing.remove()
         self.memories, self.tables = {}, {}
 
     # --- state --------------------------------------------------------------------------------------------------
@@ -344,37 +306,8 @@ class MemoryAdapter:
             table.become(found[i])
 
 
-def at_random(shape: Shape, width: int, seed: int) -> dict[str, Tensor]:
-    """Queries and keys that were never trained."""
-    generator = torch.Generator().manual_seed(seed)
-    across = shape.heads * shape.key_width
-    keys = torch.rand(shape.heads, 2, math.isqrt(shape.slots), shape.key_width // 2, generator=generator) * 2 - 1
-    return {
-        "queries": torch.randn(across, width, generator=generator) / math.sqrt(width),
-        "offset": torch.zeros(across),
-        "keys": keys / math.sqrt(shape.key_width),
-    }
-
-
-def _of_start(start: Mapping[str, Tensor], layer: int, shape: Shape, width: int) -> dict[str, Tensor]:
-    """What a start has for a layer; ModelError where that is of another shape."""
-    found = {name.partition("/")[2]: t for name, t in start.items() if name.startswith(f"{layer}/")}
-    found.pop("rate", None)
-    across = shape.heads * shape.key_width
-    wanted = {
-        "queries": (across, width),
-        "offset": (across,),
-        "keys": (shape.heads, 2, math.isqrt(shape.slots), shape.key_width // 2),
-        "gate": (width, width),
-        "gate_offset": (width,),
-        "out": (width, width),
-    }
-    if found and (set(found) - wanted.keys() or any(t.shape != wanted[name] for name, t in found.items())):
-        raise ModelError(
-            f"The start of the memories was trained for another shape than this (layer {layer}: {shape.slots:,} slots,"
-            f" {shape.heads} heads, keys of {shape.key_width}, width {width}); the option start=none begins without it."
-        )
-    return found
+def _hears(start: Mapping[str, Tensor], layer: int, width: int) -> bool:
+    return f"{layer}/queries" in start and start[f"{layer}/queries"].shape[-1] > width
 
 
 def _checked(state: Mapping[str, Any], name: str, table: Table) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from accrete import memory_retrofit
-from accrete.adapters.memory_layer import Choose, MemoryAdapter, Shape
+from accrete.adapters.memory_layer import Choose, MemoryAdapter
+from accrete.adapters.product_keys import Shape
 from accrete.config import Config
 from accrete.data.rehearsal import Rehearsal
 from accrete.data.replay import Replay
@@ -30,6 +30,8 @@ from accrete.lm.model import LM
 from accrete.lm.prompts import study_sequence
 from accrete.losses.distill import KLOnGeneral
 from accrete.losses.next_token import next_token
+from accrete.memory_retrofit import options as retrofit_options
+from accrete.memory_retrofit import run
 from accrete.methods.base import Method, Progress, RandomState
 from accrete.optim.rows import RowAdam
 from accrete.types import Lesson, Report
@@ -54,8 +56,8 @@ class Options(Config):
     background: int = Field(1_000, ge=0)  # of the model's own general questions, a batch each
     remember: bool = True  # what was taught before is background too
     # writing
-    optimizer: Literal["auto", "sgd", "adam"] = "auto"  # auto: sgd where a start was trained for it, else row-wise adam
-    rate: float | None = Field(None, gt=0)  # of sgd the start's own, of adam 0.1
+    optimizer: Literal["adam", "sgd"] = "adam"  # row by row
+    rate: float | None = Field(None, gt=0)  # of adam 0.1, of sgd 2,000
     batch_size: int = Field(16, ge=1)  # new items a step
     replay: int = Field(16, ge=0)  # earlier ones beside them
     replay_capacity: int = Field(2_000, ge=0)
@@ -76,7 +78,7 @@ class SparseMemory(Method):
 
     Config = Options
     parts = ("adapter", "gate", "replay", "random")
-    RetrofitConfig = memory_retrofit.Options
+    RetrofitConfig = retrofit_options.Options
 
     def __init__(self, lm: LM, config: Options):
         self.lm, self.config = lm, config
@@ -147,13 +149,10 @@ class SparseMemory(Method):
             )
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        """A fresh one for every lesson. A start knows the rate at which its tables learn by plain gradient descent."""
-        c = self.config
-        rates = {i: float(self.start.get(f"{i}/rate", 0.0)) for i in self.adapter.tables}
-        if c.optimizer == "adam" or (c.optimizer == "auto" and not all(rates.values())):
-            return RowAdam(self.adapter.parameters(), lr=c.rate or ADAM_RATE)
-        groups = [{"params": [t.values], "lr": c.rate or rates[i] or SGD_RATE} for i, t in self.adapter.tables.items()]
-        return torch.optim.SGD(groups)
+        """A fresh one for every lesson."""
+        if self.config.optimizer == "adam":
+            return RowAdam(self.adapter.parameters(), lr=self.config.rate or ADAM_RATE)
+        return torch.optim.SGD(self.adapter.parameters(), lr=self.config.rate or SGD_RATE)
 
     def _noting(self, batches: Iterable[batch.Batch]) -> Iterator[batch.Batch]:
         """The batches as they come; which of their tokens are of lessons is known while each is learned."""
@@ -220,10 +219,10 @@ class SparseMemory(Method):
 
     @staticmethod
     def retrofit(
-        lm: LM, folder: Path, config: memory_retrofit.Options, progress: Progress
+        lm: LM, folder: Path, config: retrofit_options.Options, progress: Progress
     ) -> tuple[Path, dict[str, Any]]:
         """Train where the memories look."""
-        return memory_retrofit.retrofit(lm, folder, config, progress)
+        return run.retrofit(lm, folder, config, progress)
 
 
 def _silent(*told: Any) -> None: ...

@@ -1,0 +1,85 @@
+"""What a memory's looks are worth before anything is written. Ends at figures of every layer.
+
+A question in other words than the studied ones should read where it was written, and not where another question was:
+`confused` is the share of such questions that read more of another's. `met` is how much of all others each reads, added up:
+what a lesson of so many questions may disturb. The use of slots (gates/slots.py) is that of the general questions that a model
+brings, or of passages of the fictional world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from accrete.adapters.memory_layer import MemoryAdapter
+from accrete.adapters.product_keys import ProductKeys
+from accrete.data.study import text_sequences
+from accrete.data.world import World
+from accrete.gates.slots import usage
+from accrete.lm.batch import Sequence
+from accrete.lm.model import LM
+from accrete.lm.prompts import study_sequence
+from accrete.memory_retrofit.options import Options
+from accrete.memory_retrofit.wordings import POSITIONS, WORLDS, asked, looks
+from accrete.types import Document
+
+WORLD = WORLDS - 1  # its questions are asked here and trained nowhere
+ENTITIES = 48  # about as many as twelve lessons of twenty facts have
+GENERAL = 400  # questions
+WINDOW = 128  # tokens of a passage
+
+
+@torch.no_grad()
+def measured(lm: LM, options: Options, start: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """By layer, of memories that look as `start` says."""
+    adapter = MemoryAdapter(lm, options.shape(), options.layers, seed=options.seed, start=start)
+    try:
+        studied, other = [], []
+        for entity, (first, *rest, last) in asked(World(WORLD), ENTITIES, 3):
+            studied.append((entity, [first, *rest]))
+            other.append((entity, [last]))
+        of_studied, of_other = looks(lm, adapter, studied), looks(lm, adapter, other)
+        general = [study_sequence(lm, *row) for row in lm.background[:GENERAL]] or passages(
+            lm, World(WORLD), GENERAL // 10
+        )
+        reads: dict[int, list[Tensor]] = {i: [] for i in adapter.memories}
+        for part in adapter.looks(general):
+            for i, slots in part.items():
+                reads[i] += slots
+        found = {}
+        for i, memory in adapter.memories.items():
+            first_S, first_O = (of.question_N % POSITIONS == 0 for of in (of_studied, of_other))
+            found[str(i)] = overlap(
+                memory.product_keys,
+                (of_studied.z[i][first_S], of_studied.question_N[first_S]),
+                (of_other.z[i][first_O], of_other.question_N[first_O]),
+            )
+            found[str(i)] |= usage(torch.cat(reads[i]), options.slots)
+        return found
+    finally:
+        adapter.remove()
+
+
+def passages(lm: LM, world: World, count: int, window: int = WINDOW) -> list[Sequence]:
+    """Passages about so many new entities, `window` tokens at a time."""
+    documents = [Document("", world.passage([world.entity()])) for _ in range(count)]
+    return [part for document in documents for part in text_sequences(lm, document, window)]
+
+
+def overlap(keys: ProductKeys, studied: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> dict[str, float]:
+    """`confused` and `met`, of what [N, Q] some questions look with and which question [N] each is."""
+    (studied_NQ, studied_N), (other_MQ, other_M) = studied, other
+    written_NS, read_MS = _dense(keys, studied_NQ), _dense(keys, other_MQ)
+    shares_MN = read_MS @ written_NS.T / (read_MS * read_MS).sum(1, keepdim=True)
+    same_MN = other_M[:, None] == studied_N
+    own_M = shares_MN.masked_fill(~same_MN, -1).amax(1)
+    others_MN = shares_MN.masked_fill(same_MN, 0)
+    return {"confused": float((own_M < others_MN.amax(1)).float().mean()), "met": float(others_MN.sum(1).mean())}
+
+
+def _dense(keys: ProductKeys, z_NQ: Tensor) -> Tensor:
+    """[N, slots]: how much each reads of every slot."""
+    slots_NS, weights_NS = keys.look(z_NQ.float())
+    return weights_NS.new_zeros(len(z_NQ), keys.shape.slots).scatter_add_(1, slots_NS, weights_NS)

@@ -1,0 +1,43 @@
+"""What a retrofit of memories can be told. Ends at the numbers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from accrete.adapters.product_keys import Shape
+from accrete.config import Config
+
+
+class Options(Config):
+    objective: Literal["wordings", "text"] = "wordings"
+    steps: int = Field(400, ge=1)
+    # the memory
+    layers: tuple[float, ...] = (0.375, 0.5, 0.625, 0.75, 0.875)
+    slots: int = Field(16_384, ge=4)
+    heads: int = Field(4, ge=1)
+    top_k: int = Field(16, ge=1)
+    key_width: int = Field(64, ge=2)
+    # wordings
+    entities: int = Field(400, ge=8)  # fictional ones, whose facts are asked
+    wordings: int = Field(4, ge=2)  # of every question
+    at_once: int = Field(32, ge=2)  # entities a step
+    general: int = Field(256, ge=0)  # states of general questions beside them
+    align: float = Field(5.0, ge=0)  # how much two wordings are drawn together, beside being told from others
+    sharpness: float = Field(4.0, gt=0)  # of the half keys: how much fewer slots share a look
+    # text
+    texts: str = ""  # a file or a folder; without it passages of the fictional world
+    batch_size: int = Field(16, ge=1)
+    window: int = Field(128, ge=2)
+    gated: bool = False
+    keys_rate: float = Field(3e-3, gt=0)
+    values_rate: float = Field(1e-2, gt=0)
+    balance: float = Field(0.01, ge=0)  # weight of the half keys being used evenly
+    # both
+    rate: float = Field(1e-3, gt=0)  # of Adam, falling to nothing over the second half
+    save_seconds: float = Field(60.0, ge=0)
+    seed: int = 0
+
+    def shape(self) -> Shape:
+        return Shape(self.slots, self.heads, self.top_k, self.key_width)

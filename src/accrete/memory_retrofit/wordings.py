@@ -1,0 +1,163 @@
+"""Questions in other words look at the same slots, other questions elsewhere. Ends at queries and keys.
+
+What is read at b of what was written at a is K(a, b) = sum over the slots of weight at a * weight at b. A lesson wants
+K(a, b) = 1 where b is a in other words, and 0 where it is another question: else lessons meet, and forget each other. So, from
+what the questions about some fictional entities look with (z; the model is run once):
+
+    u = W_q z + b                        trained by InfoNCE (1807.03748): of two wordings u is alike, of other questions and of
+                                         general ones it is not, in cosine, with a temperature that is learned;
+                                         + align * (1 - cosine) of the two (2005.10242): InfoNCE alone is content with nearer
+    half keys = sampled half queries     so that they lie where queries do, and use is even without being asked for
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from accrete.adapters.memory_layer import MemoryAdapter
+from accrete.data.world import World, relations
+from accrete.lm import batch
+from accrete.lm.model import LM
+from accrete.lm.prompts import study_sequence
+from accrete.memory_retrofit.options import Options
+
+WORLDS = 2_000_000  # the first seed of the worlds that are asked about: no evaluation draws from these
+SHARPNESS = 2.5  # log of what cosines are multiplied with, at first
+GENERAL_QUESTIONS = 600
+POSITIONS = 64  # of an answer that are told apart
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the tokens that predict answers look with: by layer [N, Q], and for each of which entity and question it is."""
+
+    z: dict[int, Tensor]
+    entity_N: Tensor
+    question_N: Tensor  # and which token of its answer: alike for the wordings of one question
+
+
+def asked(world: World, entities: int, wordings: int) -> list[tuple[int, list[tuple[str, str]]]]:
+    """For every question about some new entities, also backwards, whose it is and the question in some wordings, answered."""
+    found = []
+    for number in range(entities):
+        for fact in world.entity().facts:
+            ways = [(world.ask, fact.value)] + [(world.reverse, fact.subject)] * relations()[fact.relation].asks_who
+            for ask, answer in ways:
+                said = list(dict.fromkeys(ask(fact) for _ in range(2 * wordings + 2)))[:wordings]
+                found.append((number, [(question, answer) for question in said]))
+    return found
+
+
+def looks(lm: LM, adapter: MemoryAdapter, questions: Sequence[tuple[int, list[tuple[str, str]]]]) -> Looks:
+    """Run the model once over all wordings."""
+    rows = [
+        (entity, number, study_sequence(lm, *wording))
+        for number, (entity, wordings) in enumerate(questions)
+        for wording in wordings
+    ]
+    rows.sort(key=lambda row: len(row[2].ids))
+    z: dict[int, list[Tensor]] = {i: [] for i in adapter.memories}
+    entities, groups = [], []
+    for start in range(0, len(rows), 32):
+        part = batch.collate([sequence for *_, sequence in rows[start : start + 32]], lm.device, lm.pad)
+        at_T = part.predicting_BT.flatten()
+        for i, z_TQ in adapter.looking_with(part).items():
+            z[i].append(z_TQ[at_T].half())
+        for (entity, number, _), count in zip(
+            rows[start : start + 32], part.predicting_BT.sum(1).tolist(), strict=True
+        ):
+            entities += [entity] * count
+            groups += [number * POSITIONS + min(place, POSITIONS - 1) for place in range(count)]
+    return Looks({i: torch.cat(parts) for i, parts in z.items()}, torch.tensor(entities), torch.tensor(groups))
+
+
+def pairs(group_N: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two drawn members of every group that has two: where they are, [P] and [P]."""
+    order_N = torch.randperm(len(group_N), generator=generator)
+    order_N = order_N[group_N[order_N].argsort(stable=True)]
+    same_N = group_N[order_N][1:] == group_N[order_N][:-1]
+    first_N = torch.ones(len(same_N), dtype=torch.bool)
+    first_N[1:] = ~same_N[:-1]
+    chosen_P = torch.nonzero(same_N & first_N).flatten()
+    return order_N[chosen_P], order_N[chosen_P + 1]
+
+
+class Wordings:
+    """The queries of every memory of one model, and what improves them."""
+
+    def __init__(self, lm: LM, options: Options):
+        self.lm, self.options = lm, options
+        self.adapter = MemoryAdapter(lm, options.shape(), options.layers, hears=True, seed=options.seed)
+        world = World(WORLDS + options.seed)
+        self.looks = looks(lm, self.adapter, asked(world, options.entities, options.wordings))
+        general = [(0, [row]) for row in lm.background[:GENERAL_QUESTIONS]]
+        self.general = looks(lm, self.adapter, general).z if general and options.general else {}
+        self.of_entity = [torch.nonzero(self.looks.entity_N == entity).flatten() for entity in range(options.entities)]
+        self.maps: dict[int, nn.ParameterList] = {}
+        for i, memory in self.adapter.memories.items():
+            queries, offset = memory.product_keys.queries.clone(), memory.product_keys.offset.clone()
+            self.maps[i] = nn.ParameterList([queries, offset, torch.tensor(SHARPNESS, device=lm.device)])
+        parameters = [p for own in self.maps.values() for p in own]
+        self.optimizer = torch.optim.Adam(parameters, lr=options.rate)
+
+    def step(self, number: int) -> float:
+        o, chance = self.options, random.Random(f"{self.options.seed} {number}")
+        generator = torch.Generator().manual_seed(chance.randrange(2**60))
+        entities = chance.sample(range(o.entities), min(o.at_once, o.entities))
+        rows_N = torch.cat([self.of_entity[entity] for entity in entities])
+        one_P, other_P = (rows_N[places] for places in pairs(self.looks.question_N[rows_N], generator))
+        loss = torch.stack([self._loss(i, one_P, other_P, generator) for i in self.maps]).mean()
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _loss(self, i: int, one_P: Tensor, other_P: Tensor, generator: torch.Generator) -> Tensor:
+        """Of layer `i`: each of the pairs finds the other among all of them and general questions, and comes near it."""
+        (queries, offset, sharpness), z_NQ = self.maps[i], self.looks.z[i]
+        parts = [z_NQ[one_P], z_NQ[other_P]]
+        if self.general:
+            parts.append(
+                self.general[i][torch.randint(len(self.general[i]), (self.options.general,), generator=generator)]
+            )
+        u_NU = functional.normalize(functional.linear(torch.cat(parts).float(), queries, offset), dim=-1)
+        count, place_N = len(one_P), torch.arange(2 * len(one_P), device=u_NU.device)
+        alike_NN = u_NU[: 2 * count] @ u_NU.T * sharpness.exp()
+        alike_NN[place_N, place_N] = -torch.inf
+        apart = 1 - (u_NU[:count] * u_NU[count : 2 * count]).sum(-1).mean()
+        return functional.cross_entropy(alike_NN, (place_N + count) % (2 * count)) + self.options.align * apart
+
+    @torch.no_grad()
+    def tensors(self) -> dict[str, Tensor]:
+        made: dict[str, Tensor] = {}
+        for i, (queries, offset, _) in self.maps.items():
+            keys = self._half_keys(i, queries, offset)
+            made |= {f"{i}/queries": queries, f"{i}/offset": offset, f"{i}/keys": keys}
+        return {name: t.detach().bfloat16().cpu().contiguous() for name, t in made.items()}
+
+    def _half_keys(self, i: int, queries: Tensor, offset: Tensor) -> Tensor:
+        """[H, 2, n, W] sampled from the half queries of questions, and of general ones for a third of them."""
+        shape = self.options.shape()
+        count, width = math.isqrt(shape.slots), shape.key_width // 2
+        generator = torch.Generator().manual_seed(self.options.seed + i)
+        z_NQ = self.looks.z[i]
+        parts = [z_NQ[torch.randint(len(z_NQ), (4 * count,), generator=generator)]]
+        if self.general:
+            parts.append(self.general[i][torch.randint(len(self.general[i]), (2 * count,), generator=generator)])
+        q_NHW = functional.linear(torch.cat(parts).float(), queries, offset).view(-1, shape.heads, shape.key_width)
+        q_NHPW = functional.layer_norm(q_NHW, (shape.key_width,)).view(-1, shape.heads, 2, width)
+        drawn = [
+            [q_NHPW[torch.randperm(len(q_NHPW), generator=generator)[:count], h, half] for half in range(2)]
+            for h in range(shape.heads)
+        ]
+        return torch.stack([torch.stack(halves) for halves in drawn]) * (self.options.sharpness / width)
+
+    def remove(self) -> None:
+        self.adapter.remove()
