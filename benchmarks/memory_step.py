@@ -32,7 +32,8 @@ def sparse(width: int, tokens: int, slots: int, rows: int) -> Callable[[], None]
     """A step of what the method does."""
     import torch
 
-    from accrete.adapters.memory_layer import ProductKeys, Shape, Table, at_random
+    from accrete.adapters.memory_layer import Table
+    from accrete.adapters.product_keys import ProductKeys, Shape, at_random
     from accrete.gates.slots import SlotGate
     from accrete.optim.rows import RowAdam
 
@@ -60,7 +61,7 @@ def dense(width: int, tokens: int, slots: int, rows: int) -> Callable[[], None]:
     import torch
     from torch.nn import functional
 
-    from accrete.adapters.memory_layer import ProductKeys, Shape, at_random
+    from accrete.adapters.product_keys import ProductKeys, Shape, at_random
 
     shape = Shape(slots, key_width=256)
     keys, values = ProductKeys(shape, at_random(shape, width, 0)), torch.nn.Parameter(torch.randn(slots, width))

@@ -25,7 +25,7 @@ from accrete.adapters.product_keys import ProductKeys, Shape, at_random, looking
 from accrete.errors import HistoryError, ModelError
 from accrete.lm import batch
 from accrete.lm.heard import Hearing, hearing_width
-from accrete.lm.model import LM
+from accrete.lm.model import LM, weights_digest
 
 Choose = Callable[[int, Tensor], Tensor]
 """(layer, the slots [T, S] that a batch reads there) -> the rows [R] that it may change, in rising order."""
@@ -222,6 +222,9 @@ class MemoryAdapter:
             hearing = Hearing(lm.anatomy.attention(i)) if i in heard else None
             layers[i].mlp = self.memories[i] = MemoryMLP(i, layers[i].mlp, product_keys, table, hearing)
         self.tables = tables  # by the first layer that reads each
+        self._keys = {
+            i: weights_digest(dict(memory.product_keys.named_buffers())) for i, memory in self.memories.items()
+        }
 
     def parameters(self) -> list[nn.Parameter]:
         return [table.values for table in self.tables.values()]
@@ -286,8 +289,11 @@ class MemoryAdapter:
     # --- state --------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """For every table the lessons in their order, and for each the rows it wrote, [R], and what it wrote, [R, D]."""
-        state: dict[str, Any] = {}
+        """For every table the lessons in their order, and for each the rows it wrote, [R], and what it wrote, [R, D].
+
+        And of every layer a digest of where it looks: rows mean nothing to a memory that looks elsewhere.
+        """
+        state: dict[str, Any] = {f"{i}/keys": digest for i, digest in self._keys.items()}
         for i, table in self.tables.items():
             state[f"{i}/lessons"] = list(table.writes)
             for lesson, (rows_R, values_RD) in table.writes.items():
@@ -300,8 +306,15 @@ class MemoryAdapter:
         for i, table in self.tables.items():
             lessons = state.get(f"{i}/lessons", [])
             found[i] = {lesson: _checked(state, f"{i}/{lesson}", table) for lesson in lessons}
-        if len(state) != sum(1 + 2 * len(writes) for writes in found.values()):
+        keys = {name: digest for name, digest in state.items() if name.endswith("/keys")}
+        if keys.keys() != {f"{i}/keys" for i in self._keys} or len(state) != len(keys) + sum(
+            1 + 2 * len(writes) for writes in found.values()
+        ):
             raise HistoryError("The saved state does not fit this model: its memories are in other layers.")
+        if any(found.values()) and keys != {f"{i}/keys": digest for i, digest in self._keys.items()}:
+            raise HistoryError(
+                "The saved state was written by memories that look elsewhere: with another start, or another seed."
+            )
         for i, table in self.tables.items():
             table.become(found[i])
 
