@@ -12,7 +12,7 @@ from accrete.config import Config
 
 class Options(Config):
     objective: Literal["wordings", "text"] = "wordings"
-    steps: int = Field(400, ge=1)
+    steps: int = Field(600, ge=1)
     # the memory
     layers: tuple[float, ...] = (0.375, 0.5, 0.625, 0.75, 0.875)
     slots: int = Field(16_384, ge=4)
@@ -21,7 +21,7 @@ class Options(Config):
     key_width: int = Field(64, ge=2)
     # wordings
     entities: int = Field(400, ge=8)  # fictional ones, whose facts are asked
-    wordings: int = Field(4, ge=2)  # of every question
+    wordings: int = Field(6, ge=2)  # of every question
     at_once: int = Field(32, ge=2)  # entities a step
     general: int = Field(256, ge=0)  # states of general questions beside them
     align: float = Field(5.0, ge=0)  # how much two wordings are drawn together, beside being told from others
