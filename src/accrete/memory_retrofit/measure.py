@@ -2,9 +2,9 @@
 
 A question in other words than the studied ones should read where it was written, and not where another question was:
 `confused` is the share of such questions that read more of another's. `met` is how much of all others each reads, added up:
-what a lesson of so many questions may disturb. The entities are new, the wordings those that training draws from: held-out ones
-are for evaluation alone, and confuse two to five times as many. The use of slots (gates/slots.py) is that of the general questions that a model
-brings, or of passages of the fictional world.
+what a lesson of so many questions may disturb. The entities are new, the wordings are those that training draws from:
+held-out ones are for evaluation alone, and more of them are confused (LOG.md). The use of slots (gates/slots.py) is that of
+the general questions that a model brings, or of passages of the fictional world.
 """
 
 from __future__ import annotations
