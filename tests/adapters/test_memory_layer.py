@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from accrete.adapters.memory_layer import MemoryAdapter, ReadSlots, Table, gathered
+from accrete.adapters.memory_layer import MemoryAdapter, ReadSlots, Table, found, gathered
 from accrete.adapters.product_keys import ProductKeys, Shape, at_random
 from accrete.errors import HistoryError, ModelError, UsageError
 from accrete.lm.batch import Sequence, collate
@@ -57,8 +58,10 @@ def said(lm: LM, seed: int = 0) -> torch.Tensor:
 # --- where a token looks ------------------------------------------------------------------------------------------------
 
 
-def test_the_products_of_half_keys_find_the_best_of_all_slots():
-    keys = ProductKeys(SHAPE, at_random(SHAPE, WIDTH, 0))
+@pytest.mark.parametrize("top_k", [1, 4, 8])
+def test_the_products_of_half_keys_find_the_best_of_all_slots(top_k):
+    shape = replace(SHAPE, top_k=top_k)
+    keys = ProductKeys(shape, at_random(shape, WIDTH, 0))
     x = torch.randn(7, WIDTH)
     slots, weights = keys.look(x)
     q = torch.nn.functional.linear(x, keys.queries, keys.offset).view(7, 2, 8)
@@ -69,13 +72,11 @@ def test_the_products_of_half_keys_find_the_best_of_all_slots():
                 float(q[t, head, :4] @ keys.keys[head, 0, i // 8] + q[t, head, 4:] @ keys.keys[head, 1, i % 8])
                 for i in range(64)
             ]
-            best = sorted(range(64), key=lambda i: -whole[i])[:4]
-            found = slots[t, 4 * head : 4 * head + 4].tolist()
-            assert found == best
+            best = sorted(range(64), key=lambda i: -whole[i])[:top_k]
+            mine = slice(top_k * head, top_k * head + top_k)
+            assert slots[t, mine].tolist() == best
             exponents = [math.exp(whole[i]) for i in best]
-            assert weights[t, 4 * head : 4 * head + 4].tolist() == pytest.approx(
-                [e / sum(exponents) for e in exponents], rel=1e-4
-            )
+            assert weights[t, mine].tolist() == pytest.approx([e / sum(exponents) for e in exponents], rel=1e-4)
 
 
 @pytest.mark.parametrize("open_rows", [[0], [3, 9, 11], list(range(64))])
@@ -86,7 +87,8 @@ def test_reading_is_an_embedding_bag_and_its_gradient_that_of_the_open_rows(open
     plain = (weights[..., None] * values[slots]).sum(1)
     target = torch.randn(9, 5, generator=generator)
     (dense,) = torch.autograd.grad((plain * target).sum(), values)
-    m = ReadSlots.apply(values, slots, weights, torch.tensor(open_rows))
+    held = torch.ones(64, dtype=torch.bool)
+    m = ReadSlots.apply(values, held, slots, weights, torch.tensor(open_rows))
     torch.testing.assert_close(m, plain)
     (gradient,) = torch.autograd.grad((m * target).sum(), values)
     assert gradient.is_sparse and gradient.coalesce().indices()[0].tolist() == open_rows
@@ -95,9 +97,19 @@ def test_reading_is_an_embedding_bag_and_its_gradient_that_of_the_open_rows(open
     torch.testing.assert_close(gradient.to_dense(), wanted, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_only_rows_that_hold_something_are_fetched(share):
+    generator = torch.Generator().manual_seed(0)
+    held = torch.rand(64, generator=generator) < share
+    slots, weights = torch.randint(0, 64, (9, 8), generator=generator), torch.rand(9, 8, generator=generator)
+    values = torch.where(held[:, None], torch.randn(64, 5, generator=generator), torch.nan)  # what is fetched shows
+    plain = (weights[..., None] * values.nan_to_num()[slots]).sum(1)
+    torch.testing.assert_close(found(values, held, slots, weights), plain)
+
+
 def test_rows_that_nothing_reads_gather_nothing():
-    found = gathered(torch.tensor([[1, 2]]), torch.ones(1, 2), torch.tensor([0, 3]), torch.ones(1, 5))
-    assert torch.equal(found, torch.zeros(2, 5))
+    rows = gathered(torch.tensor([[1, 2]]), torch.ones(1, 2), torch.tensor([0, 3]), torch.ones(1, 5))
+    assert torch.equal(rows, torch.zeros(2, 5))
 
 
 @pytest.mark.parametrize(
@@ -266,6 +278,7 @@ def test_a_table_against_a_list_of_writes(lessons, data):
         names = earlier if row in written[name] else order
         values = [written[other][row] for other in names if row in written[other]]
         assert table.values[row].tolist() == [values[-1] if values else 0.0] * 2
+    assert torch.equal(table.read(torch.arange(10)[:, None], torch.ones(10, 1)), table.values.detach())
 
 
 def test_a_lesson_that_breaks_off_leaves_nothing():

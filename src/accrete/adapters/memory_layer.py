@@ -38,13 +38,15 @@ class ReadSlots(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, values_ND: Tensor, slots_TS: Tensor, weights_TS: Tensor, open_R: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, values_ND: Tensor, held_N: Tensor, slots_TS: Tensor, weights_TS: Tensor, open_R: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(slots_TS, weights_TS, open_R)
         ctx.size = values_ND.shape
-        return functional.embedding_bag(slots_TS, values_ND, mode="sum", per_sample_weights=weights_TS)
+        return found(values_ND, held_N, slots_TS, weights_TS)
 
     @staticmethod
-    def backward(ctx: Any, gradient_TD: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient_TD: Tensor) -> tuple[Tensor, None, None, None, None]:
         slots_TS, weights_TS, open_R = ctx.saved_tensors
         rows_RD = gathered(slots_TS, weights_TS, open_R, gradient_TD)
         return (
@@ -52,7 +54,21 @@ class ReadSlots(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
+
+
+def found(values_ND: Tensor, held_N: Tensor, slots_TS: Tensor, weights_TS: Tensor) -> Tensor:
+    """[T, D]: the weighted sums of the rows that hold something. The others are zero and are not fetched."""
+    held_TS = held_N[slots_TS]
+    counts_T = held_TS.sum(1)
+    return functional.embedding_bag(
+        slots_TS[held_TS],
+        values_ND,
+        offsets=counts_T.cumsum(0) - counts_T,
+        mode="sum",
+        per_sample_weights=weights_TS[held_TS],
+    )
 
 
 def gathered(slots_TS: Tensor, weights_TS: Tensor, rows_R: Tensor, vectors_TD: Tensor) -> Tensor:
@@ -80,16 +96,18 @@ class Table(nn.Module):
         self.writes: dict[
             str, tuple[Tensor, Tensor]
         ] = {}  # lesson -> rows [R] in rising order, and their values [R, D]
-        self._open_N = torch.zeros(slots, dtype=torch.bool, device=device)  # since the last write was noted
+        self._held_N = torch.zeros(slots, dtype=torch.bool, device=device)  # what may be other than zero
+        self._open_N = torch.zeros_like(self._held_N)  # since the last write was noted
 
     @torch.no_grad()
     def read(self, slots_TS: Tensor, weights_TS: Tensor) -> Tensor:
-        return functional.embedding_bag(slots_TS, self.values, mode="sum", per_sample_weights=weights_TS)
+        return found(self.values, self._held_N, slots_TS, weights_TS)
 
     def read_to_write(self, slots_TS: Tensor, weights_TS: Tensor, open_R: Tensor) -> Tensor:
         """The same, with gradients for the open rows."""
-        self._open_N[open_R] = True
-        return cast(Tensor, ReadSlots.apply(self.values, slots_TS, weights_TS, open_R))  # type: ignore[no-untyped-call]
+        self._open_N[open_R] = self._held_N[open_R] = True
+        found_TD = ReadSlots.apply(self.values, self._held_N, slots_TS, weights_TS, open_R)  # type: ignore[no-untyped-call]
+        return cast(Tensor, found_TD)
 
     @torch.no_grad()
     def note(self, lesson: str) -> int:
@@ -104,13 +122,12 @@ class Table(nn.Module):
     @torch.no_grad()
     def become(self, writes: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Hold exactly what these lessons wrote, one after the other."""
-        for rows_R, _ in self.writes.values():
-            self._open_N[rows_R] = True
-        self.values[self._open_N] = 0.0
+        self.values[self._held_N] = 0.0
+        self._held_N.zero_()
         self._open_N.zero_()
         self.writes = dict(writes)
         for rows_R, values_RD in self.writes.values():
-            self.values[rows_R] = values_RD
+            self.values[rows_R], self._held_N[rows_R] = values_RD, True
 
     @torch.no_grad()
     def forget(self, lesson: str) -> tuple[int, Tensor]:

@@ -3,6 +3,7 @@
     z = [x, c]              x: what enters the MLP; c: what its block's attention can hear (lm/heard.py); both of rms 1
     q = W_q z + b           a query for each head, normalised, in two halves
     s = q1 K1^T, q2 K2^T    n scores each; the k best of each give k*k sums, the k best of those are slots: i1 * n + i2
+                            (of the a-th best and the b-th best, a*b sums are no worse: they matter where a*b <= k)
 
 Nothing here is taught by a lesson. Shape suffixes: n = sqrt(N) half keys, H heads, K slots a head, S = H * K slots a token,
 D width of the model, Q = D + C width of z, T tokens, P halves, W width of a half key.
@@ -10,6 +11,7 @@ D width of the model, Q = D + C width of z, T tokens, P halves, W width of a hal
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,9 +64,9 @@ class ProductKeys(nn.Module):
         with torch.autocast(z_TQ.device.type, enabled=False):
             scores_PTHn = self.scores(z_TQ)
             (best_THK, i1_THK), (other_THK, i2_THK) = (half_THn.topk(s.top_k) for half_THn in scores_PTHn)
-            sums_THKK = (best_THK[..., :, None] + other_THK[..., None, :]).flatten(-2)
-            found_THK, pair_THK = sums_THKK.topk(s.top_k)
-            first, second = i1_THK.gather(-1, pair_THK // s.top_k), i2_THK.gather(-1, pair_THK % s.top_k)
+            first_C, second_C = candidates(s.top_k, z_TQ.device)
+            found_THK, pair_THK = (best_THK[..., first_C] + other_THK[..., second_C]).topk(s.top_k)
+            first, second = i1_THK.gather(-1, first_C[pair_THK]), i2_THK.gather(-1, second_C[pair_THK])
             slots_THK = first * scores_PTHn.shape[-1] + second
             return slots_THK.flatten(1), torch.softmax(found_THK, -1).flatten(1)
 
@@ -81,6 +83,14 @@ class ProductKeys(nn.Module):
             return m_TD
         open_TD = functional.silu(functional.linear(x_TD.float(), self.gate, self.gate_offset))
         return functional.linear(m_TD * open_TD, self.out)
+
+
+@functools.cache
+def candidates(top_k: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The pairs, of a rank in the one half and a rank in the other, whose sums can be among the best `top_k`."""
+    pairs = [(a, b) for a in range(top_k) for b in range(top_k) if (a + 1) * (b + 1) <= top_k]
+    first, second = torch.tensor(pairs, device=device).unbind(1)
+    return first, second
 
 
 def looking_with(x_TD: Tensor, heard_TC: Tensor | None) -> Tensor:
