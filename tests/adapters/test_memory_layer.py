@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -279,6 +280,19 @@ def test_a_table_against_a_list_of_writes(lessons, data):
         values = [written[other][row] for other in names if row in written[other]]
         assert table.values[row].tolist() == [values[-1] if values else 0.0] * 2
     assert torch.equal(table.read(torch.arange(10)[:, None], torch.ones(10, 1)), table.values.detach())
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="counts the pages of this process")
+def test_a_large_table_takes_memory_by_what_is_written():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4_096
+
+    before, rows = resident(), torch.arange(0, 1024**2, 10_000)
+    table = Table(1024**2, 256, torch.device("cpu"))
+    table.become({"a": (rows, torch.ones(len(rows), 256))})
+    read = table.read(torch.tensor([[0, 1, 10_000]]), torch.ones(1, 3))
+    assert torch.equal(read, torch.full((1, 256), 2.0))
+    assert resident() - before < 50e6, "a gigabyte of zeros was touched"
 
 
 def test_a_lesson_that_breaks_off_leaves_nothing():

@@ -74,10 +74,19 @@ def test_state_comes_back_and_another_size_is_refused():
     assert other.batches == 3 and other.totals == {5: 9}
     for name, value in made.state_dict().items():
         assert torch.equal(torch.as_tensor(other.state_dict()[name]), torch.as_tensor(value))
+    assert made.state_dict()["5/rows"].tolist() == [0, 1, 2, 3]
+    assert other.open(5, torch.tensor([0, 4, 4])).tolist() == made.open(5, torch.tensor([0, 4, 4])).tolist()
     with pytest.raises(HistoryError, match="another size"):
         SlotGate(16, "kl", 2, torch.Generator()).load_state_dict(made.state_dict())
     made.forget()
-    assert made.state_dict() == {"batches": 0}
+    assert made.state_dict() == {"batches": 0, "slots": SLOTS}
+
+
+def test_a_state_stays_as_it_was_saved_while_counting_goes_on():
+    made = gate()
+    state = made.state_dict()
+    made.note({5: torch.tensor([0, 7])})
+    assert state["5/rows"].tolist() == [0, 1, 2, 3] and state["5/reads"].tolist() == [6, 1, 1, 1]
 
 
 def test_usage_knows_even_reads_from_hubs():

@@ -13,6 +13,7 @@ Shape suffixes: N slots, S slots a token, D width of the model, T tokens, R rows
 from __future__ import annotations
 
 import contextlib
+import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
@@ -92,7 +93,7 @@ class Table(nn.Module):
 
     def __init__(self, slots: int, width: int, device: torch.device):
         super().__init__()
-        self.values = nn.Parameter(torch.zeros(slots, width, device=device))
+        self.values = nn.Parameter(_untouched(slots, width, device))
         self.writes: dict[
             str, tuple[Tensor, Tensor]
         ] = {}  # lesson -> rows [R] in rising order, and their values [R, D]
@@ -158,6 +159,17 @@ class Table(nn.Module):
             again_R = self._open_N[rows_R]
             self.writes[name] = rows_R, torch.where(again_R[:, None], self.values[rows_R], values_RD)
         self._open_N.zero_()
+
+
+def _untouched(rows: int, width: int, device: torch.device) -> Tensor:
+    """Zeros [rows, width]; on the CPU a row takes memory once it is written: pages of 4 kB that nobody has touched."""
+    if device.type != "cpu":
+        return torch.zeros(rows, width, device=device)
+    pages = mmap.mmap(-1, rows * width * torch.float32.itemsize)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # else one row of some systems brings two megabytes with it
+        with contextlib.suppress(OSError):
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(pages, dtype=torch.float32).view(rows, width)
 
 
 def _meeting(one_R: Tensor, other_R: Tensor) -> tuple[Tensor, Tensor]:

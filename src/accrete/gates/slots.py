@@ -39,10 +39,12 @@ class SlotGate:
         """One more batch of the background: the slots it reads, by layer, in any shape."""
         self.batches += 1
         for layer, read in slots.items():
-            counts_N = torch.bincount(read.flatten(), minlength=self.slots)
-            self.reads[layer] = self.reads.get(layer, 0) + counts_N
+            rows_R, counts_R = torch.unique(read, return_counts=True)
+            for counts, found_R in ((self.reads, counts_R), (self.containing, torch.ones_like(counts_R))):
+                if layer not in counts:
+                    counts[layer] = torch.zeros(self.slots, dtype=torch.int64, device=read.device)
+                counts[layer][rows_R] += found_R
             self.totals[layer] = self.totals.get(layer, 0) + read.numel()
-            self.containing[layer] = self.containing.get(layer, 0) + (counts_N > 0)
 
     def scores(self, layer: int, counts_R: Tensor, rows_R: Tensor) -> Tensor:
         """Of rows that are read so often, in all `counts_R.sum()` reads."""
@@ -64,17 +66,27 @@ class SlotGate:
         return rows_R[self.scores(layer, counts_R, rows_R).topk(self.most).indices].sort().values
 
     def state_dict(self) -> dict[str, Any]:
-        counts = {f"{i}/reads": t for i, t in self.reads.items()}
-        return {"batches": self.batches} | counts | {f"{i}/containing": t for i, t in self.containing.items()}
+        """The counts of the slots that were ever read."""
+        state: dict[str, Any] = {"batches": self.batches, "slots": self.slots}
+        for i, reads_N in self.reads.items():
+            rows_R = torch.nonzero(reads_N).flatten()
+            counts = {"rows": rows_R, "reads": reads_N[rows_R], "containing": self.containing[i][rows_R]}
+            state |= {f"{i}/{name}": t.to(torch.int32) for name, t in counts.items()}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        found = {key.partition("/"): t.clone() for key, t in state.items() if key != "batches"}
-        if any(len(t) != self.slots for t in found.values()):
+        if state.get("slots") != self.slots:
             raise HistoryError("The saved counts are of a memory of another size.")
+        self.forget()
         self.batches = int(state["batches"])
-        self.reads = {int(layer): t for (layer, _, name), t in found.items() if name == "reads"}
-        self.totals = {layer: int(counts_N.sum()) for layer, counts_N in self.reads.items()}
-        self.containing = {int(layer): t for (layer, _, name), t in found.items() if name == "containing"}
+        for layer in [int(key.partition("/")[0]) for key in state if key.endswith("/rows")]:
+            rows_R, reads_R, containing_R = (
+                state[f"{layer}/{name}"].long() for name in ("rows", "reads", "containing")
+            )
+            zeros_N = torch.zeros(self.slots, dtype=torch.int64, device=rows_R.device)
+            self.reads[layer] = zeros_N.index_add(0, rows_R, reads_R)
+            self.containing[layer] = zeros_N.index_add(0, rows_R, containing_R)
+            self.totals[layer] = int(reads_R.sum())
 
 
 def usage(slots: Tensor, count: int) -> dict[str, float]:
