@@ -68,18 +68,55 @@ def test_a_layer_that_was_never_seen_goes_by_its_own_reads():
     assert gate("kl").open(6, torch.tensor([3, 3, 3, 1, 1, 8])).tolist() == [1, 3]
 
 
+def lesson(*texts: list[int]) -> list[dict[int, torch.Tensor]]:
+    return [{5: torch.tensor(reads)} for reads in texts]
+
+
+@pytest.mark.parametrize(
+    ("selection", "scores"),
+    [
+        # of slot 1 the background has 2 of 18; of the lesson's eight reads it has four, which is more
+        ("kl", [6 / 12 * math.log((6 / 12) / (7 / 18)), 2 / 12 * math.log((2 / 12) / (4 / 8)), 4 / 12 * math.log(6)]),
+        # the background reads slots 0 and 1 in three and one of three batches, the lesson slot 1 in both of its texts
+        ("tfidf", [0.0, 0.0, 4 / 12 * math.log(4)]),
+    ],
+)
+def test_every_earlier_lesson_is_a_background_and_the_least_surprise_counts(selection, scores):
+    made = gate(selection)
+    made.remember("a", lesson([1, 1, 2, 3], [1, 1, 3, 3]))
+    rows, counts = torch.tensor([0, 1, 4]), torch.tensor([6, 2, 4])
+    assert made.scores(5, counts, rows).tolist() == pytest.approx(scores, abs=1e-6)
+
+
+@pytest.mark.parametrize("selection", ["kl", "tfidf"])
+def test_a_lesson_protects_what_it_reads_however_many_come_after_it(selection):
+    reads = torch.tensor([4, 4, 4, 8])
+    made = gate(selection, most=1)
+    assert made.open(5, reads).tolist() == [4]
+    made.remember("a", lesson([4, 4, 4], [4, 4]))
+    for number in range(50):
+        made.remember(str(number), lesson([6, 7], [6, 7]))
+    assert made.open(5, reads).tolist() == [8]
+    made.drop("a")
+    assert made.open(5, reads).tolist() == [4]
+
+
 def test_state_comes_back_and_another_size_is_refused():
     made, other = gate(), gate(background=())
+    made.remember("a/b", lesson([4, 4, 8]))
     other.load_state_dict(made.state_dict())
     assert other.batches == 3 and other.totals == {5: 9}
     for name, value in made.state_dict().items():
-        assert torch.equal(torch.as_tensor(other.state_dict()[name]), torch.as_tensor(value))
+        held = other.state_dict()[name]
+        assert torch.equal(held, value) if torch.is_tensor(value) else held == value
     assert made.state_dict()["5/rows"].tolist() == [0, 1, 2, 3]
-    assert other.open(5, torch.tensor([0, 4, 4])).tolist() == made.open(5, torch.tensor([0, 4, 4])).tolist()
+    assert other.open(5, torch.tensor([0, 4, 4, 8])).tolist() == made.open(5, torch.tensor([0, 4, 4, 8])).tolist()
     with pytest.raises(HistoryError, match="another size"):
         SlotGate(16, "kl", 2, torch.Generator()).load_state_dict(made.state_dict())
     made.forget()
-    assert made.state_dict() == {"batches": 0, "slots": SLOTS}
+    assert made.state_dict()["a/b/5/slots"].tolist() == [4, 8]
+    made.drop("a/b")
+    assert made.state_dict() == {"batches": 0, "slots": SLOTS, "lessons": []}
 
 
 def test_a_state_stays_as_it_was_saved_while_counting_goes_on():

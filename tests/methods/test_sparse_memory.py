@@ -55,20 +55,27 @@ def test_rows_are_chosen_by_the_items_against_the_background():
     learn(made)
     other = method(background=0)
     learn(other)
-    assert made.gate.batches == len(made.lm.background) + 5 and other.gate.batches == 5
+    assert made.gate.batches == len(made.lm.background) and other.gate.batches == 0
     rows = [next(iter(m.adapter.tables.values())).writes[lesson().document.sha256][0] for m in (made, other)]
     assert not torch.equal(*rows)
 
 
 def test_what_was_taught_before_is_background_for_what_comes():
-    made = method()
-    learn(made)
-    (first,) = {i: t.clone() for i, t in made.gate.reads.items() if i == 2}.values()
-    learn(made, "lighthouses")
-    assert made.gate.batches == len(made.lm.background) + 10 and int((made.gate.reads[2] - first).sum()) > 0
-    forgetful = method(remember=False)
-    learn(forgetful)
-    assert forgetful.gate.batches == len(made.lm.background)
+    made, forgetful = method(), method(remember=False)
+    for one in (made, forgetful):
+        learn(one)
+        learn(one, "lighthouses")
+    shas = [lesson(name).document.sha256 for name in ("harbours", "lighthouses")]
+    assert list(made.gate.lessons) == shas and not forgetful.gate.lessons
+    shared = [
+        sum(int(torch.isin(t.writes[shas[1]][0], t.writes[shas[0]][0]).sum()) for t in one.adapter.tables.values())
+        for one in (made, forgetful)
+    ]
+    assert shared[0] < shared[1], "what the first lesson wrote is written less by the second"
+    made.calibrate([])
+    assert list(made.gate.lessons) == shas
+    made.forget(shas[0])
+    assert list(made.gate.lessons) == shas[1:]
 
 
 def test_chosen_anew_for_every_batch_padding_and_general_rows_do_not_count(monkeypatch):

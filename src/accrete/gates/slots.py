@@ -4,13 +4,16 @@
     TF-IDF (2510.15103)   p_i ln((|B| + 1) / (df_i + 1))      df_i: background batches, of |B|, that read slot i
     KL (2604.05248)       p_i ln(p_i / q_i)                   q_i = (C_i + 1) / sum (C + 1), C_i: reads in all of them
 
-The t slots with the highest score are open, of those that are read at all.
+The t slots with the highest score are open, of those that are read at all. The papers have one background, what is general.
+Here every earlier lesson is one more, and of a slot's scores the least counts: in the mean of many lessons what one of them
+wrote would look free. Of a lesson l, which says nothing about what it did not read: q_i = C_i / sum C, and df_i / |B| for
+(df_i + 1) / (|B| + 1).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -22,7 +25,7 @@ Selection = Literal["tfidf", "kl", "random", "all"]
 
 
 class SlotGate:
-    """Background counts of every layer, and the rows they leave open."""
+    """Background counts of every layer, what each earlier lesson reads, and the rows they leave open."""
 
     def __init__(self, slots: int, selection: Selection, most: int, generator: torch.Generator):
         self.slots, self.selection, self.most, self.generator = slots, selection, most, generator
@@ -30,9 +33,13 @@ class SlotGate:
         self.containing: dict[int, Tensor] = {}  # df_i
         self.reads: dict[int, Tensor] = {}  # C_i
         self.totals: dict[int, int] = {}  # sum of C
+        self.lessons: dict[
+            str, dict[int, tuple[Tensor, Tensor]]
+        ] = {}  # by layer: rows [R], and how common they are [R]
+        self._most: dict[int, Tensor] = {}  # in the lesson that reads a slot most, [N]
 
     def forget(self) -> None:
-        """Count anew."""
+        """Count the background anew; lessons stay."""
         self.batches, self.containing, self.reads, self.totals = 0, {}, {}, {}
 
     def note(self, slots: Mapping[int, Tensor]) -> None:
@@ -46,17 +53,46 @@ class SlotGate:
                 counts[layer][rows_R] += found_R
             self.totals[layer] = self.totals.get(layer, 0) + read.numel()
 
+    def remember(self, lesson: str, texts: Sequence[Mapping[int, Tensor]]) -> None:
+        """What was learned: a background of its own, of the slots that each of its texts reads, by layer."""
+        self.lessons[lesson] = {}
+        for layer in texts[0] if texts else ():
+            reads = [
+                torch.unique(text[layer]) if self.selection == "tfidf" else text[layer].flatten() for text in texts
+            ]
+            rows_R, counts_R = torch.unique(torch.cat(reads), return_counts=True)
+            whole = len(texts) if self.selection == "tfidf" else sum(map(len, reads))
+            self.lessons[lesson][layer] = rows_R.int(), counts_R / whole
+        self._count_most()
+
+    def drop(self, lesson: str) -> None:
+        """It is no background any more."""
+        self.lessons.pop(lesson, None)
+        self._count_most()
+
+    def _count_most(self) -> None:
+        self._most = {}
+        for layers in self.lessons.values():
+            for layer, (rows_R, common_R) in layers.items():
+                if layer not in self._most:
+                    self._most[layer] = torch.zeros(self.slots, device=rows_R.device)
+                self._most[layer][rows_R] = torch.maximum(self._most[layer][rows_R], common_R)
+
     def scores(self, layer: int, counts_R: Tensor, rows_R: Tensor) -> Tensor:
         """Of rows that are read so often, in all `counts_R.sum()` reads."""
         p_R = counts_R / counts_R.sum()
         if self.selection == "random":
             return torch.rand(len(rows_R), generator=self.generator)
-        seen = layer in self.reads
+        zeros_R = torch.zeros_like(counts_R)
         if self.selection == "tfidf":
-            df_R = self.containing[layer][rows_R] if seen else 0
-            return p_R * torch.log(torch.as_tensor((self.batches + 1) / (df_R + 1)))
-        c_R = self.reads[layer][rows_R] if seen else 0
-        return p_R * torch.log(p_R * (self.totals.get(layer, 0) + self.slots) / (c_R + 1))
+            df_R = self.containing[layer][rows_R] if layer in self.containing else zeros_R
+            common_R, surprise = (df_R + 1) / (self.batches + 1), torch.ones_like(p_R)
+        else:
+            c_R = self.reads[layer][rows_R] if layer in self.reads else zeros_R
+            common_R, surprise = (c_R + 1) / (self.totals.get(layer, 0) + self.slots), p_R
+        if layer in self._most:
+            common_R = torch.maximum(common_R, self._most[layer][rows_R])
+        return p_R * torch.log(surprise / common_R)
 
     def open(self, layer: int, slots: Tensor) -> Tensor:
         """The rows that what reads these slots may change, in rising order."""
@@ -66,12 +102,15 @@ class SlotGate:
         return rows_R[self.scores(layer, counts_R, rows_R).topk(self.most).indices].sort().values
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts of the slots that were ever read."""
-        state: dict[str, Any] = {"batches": self.batches, "slots": self.slots}
+        """The counts of the slots that were ever read, and of each lesson, in their order, how common its slots are."""
+        state: dict[str, Any] = {"batches": self.batches, "slots": self.slots, "lessons": list(self.lessons)}
         for i, reads_N in self.reads.items():
             rows_R = torch.nonzero(reads_N).flatten()
             counts = {"rows": rows_R, "reads": reads_N[rows_R], "containing": self.containing[i][rows_R]}
-            state |= {f"{i}/{name}": t.to(torch.int32) for name, t in counts.items()}
+            state |= {f"{i}/{name}": t.int() for name, t in counts.items()}
+        for lesson, layers in self.lessons.items():
+            for i, (rows_R, common_R) in layers.items():
+                state |= {f"{lesson}/{i}/slots": rows_R, f"{lesson}/{i}/common": common_R}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -87,6 +126,11 @@ class SlotGate:
             self.reads[layer] = zeros_N.index_add(0, rows_R, reads_R)
             self.containing[layer] = zeros_N.index_add(0, rows_R, containing_R)
             self.totals[layer] = int(reads_R.sum())
+        self.lessons = {lesson: {} for lesson in state["lessons"]}
+        for name in [key.removesuffix("/slots") for key in state if key.endswith("/slots")]:
+            lesson, _, of_layer = name.rpartition("/")
+            self.lessons[lesson][int(of_layer)] = state[f"{name}/slots"], state[f"{name}/common"]
+        self._count_most()
 
 
 def usage(slots: Tensor, count: int) -> dict[str, float]:

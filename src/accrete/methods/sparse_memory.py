@@ -54,7 +54,7 @@ class Options(Config):
     rows: int = Field(1_000, ge=1)  # t, of a layer
     per: Literal["lesson", "batch"] = "lesson"
     background: int = Field(1_000, ge=0)  # of the model's own general questions, a batch each
-    remember: bool = True  # what was taught before is background too
+    remember: bool = True  # every earlier lesson is background too
     # writing
     optimizer: Literal["adam", "sgd"] = "adam"  # row by row
     rate: float | None = Field(None, gt=0)  # of adam 0.1, of sgd 2,000
@@ -92,13 +92,14 @@ class SparseMemory(Method):
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         new = study_sequences(self.lm, lesson, self.config.window)
         self.replay.supersede(new, ALL)
+        self.gate.drop(lesson.document.sha256)
         if not self.gate.batches:
             self.calibrate([])
         rehearsal = self._rehearsal(new, text=not lesson.items)
         report = self._write(rehearsal, self._chosen(new), progress)
         self.replay.add(new, ALL, lesson.importance)
         if self.config.remember:
-            self._note(new)
+            self.gate.remember(lesson.document.sha256, list(self._read(new)))
         written = {i: table.note(lesson.document.sha256) for i, table in self.adapter.tables.items()}
         details = {
             "rows_written": sum(written.values()),
@@ -115,23 +116,21 @@ class SparseMemory(Method):
         sequences += [study_sequence(self.lm, *row) for row in self.lm.background[: self.config.background]]
         self.gate.forget()
         with self.adapter.off():
-            self._note(sequences)
+            for text in self._read(sequences):
+                self.gate.note(text)
 
-    def _note(self, sequences: Sequence[batch.Sequence]) -> None:
-        """What each of them reads is background from now on."""
+    def _read(self, sequences: Sequence[batch.Sequence]) -> Iterator[dict[int, Tensor]]:
+        """Text by text the slots [T, S] that it reads, by layer."""
         for part in self.adapter.looks(sequences):
             for text in zip(*part.values(), strict=True):
-                self.gate.note(dict(zip(part, text, strict=True)))
+                yield dict(zip(part, text, strict=True))
 
     def _chosen(self, new: Sequence[batch.Sequence]) -> Choose:
         """For the whole lesson what its items read; or for every batch what its new and earlier rows read."""
         if self.config.per == "batch":
             return lambda layer, slots_TS: self.gate.open(layer, slots_TS[self._of_lessons_T])
-        reads: dict[int, list[Tensor]] = {i: [] for i in self.adapter.memories}
-        for part in self.adapter.looks(new):
-            for i, slots in part.items():
-                reads[i] += slots
-        opened = {i: self.gate.open(i, torch.cat(slots)) for i, slots in reads.items()}
+        texts = list(self._read(new))
+        opened = {i: self.gate.open(i, torch.cat([text[i] for text in texts])) for i in self.adapter.memories}
         return lambda layer, slots_TS: opened[layer]
 
     # --- writing ------------------------------------------------------------------------------------------------
@@ -192,6 +191,7 @@ class SparseMemory(Method):
         """
         lessons = list(next(iter(self.adapter.tables.values())).writes)
         later = self.replay.drop_lesson(ALL, lessons.index(sha256) + 1)
+        self.gate.drop(sha256)
         counts = {i: table.forget(sha256) for i, table in self.adapter.tables.items()}
         shared = {i: rows_R for i, (_, rows_R) in counts.items()}
         restored = sum(count for count, _ in counts.values())
