@@ -1,6 +1,7 @@
 """What a step of sparse memory finetuning costs as the memory grows, against the same layer with a dense gradient.
 
-    python benchmarks/memory_step.py [--width 896] [--tokens 512] [--rows 1000] [--lessons 50] [--steps 15] [--json]
+    python benchmarks/memory_step.py [--width 896] [--tokens 512] [--rows 4000] [--lessons 50] [--steps 15]
+                                      [--device cpu] [--json]
 
 One memory layer alone, of the shape that is the method's default, at the width of Qwen2.5-0.5B (d = 896, 128 numbers to
 hear), in float32: look, choose the rows by KL, read, back to the rows, one step of row-wise Adam. So many lessons have been
@@ -31,7 +32,7 @@ HEARD = 128  # of Qwen2.5-0.5B: key-value heads * width of a head
 BYTES_A_NUMBER = 16  # float32: the value, its gradient and two moments
 
 
-def sparse(width: int, tokens: int, slots: int, rows: int, lessons: int) -> Callable[[], None]:
+def sparse(width: int, tokens: int, slots: int, rows: int, lessons: int, device: str) -> Callable[[], None]:
     """A step of what the method does."""
     import torch
 
@@ -41,17 +42,18 @@ def sparse(width: int, tokens: int, slots: int, rows: int, lessons: int) -> Call
     from accrete.optim.rows import RowAdam
 
     shape, generator = Shape(slots), torch.Generator().manual_seed(0)
-    keys = ProductKeys(shape, at_random(shape, width + HEARD, 0))
-    table, gate = Table(slots, width, torch.device("cpu")), SlotGate(slots, "kl", rows, generator)
+    keys = ProductKeys(shape, at_random(shape, width + HEARD, 0)).to(device)
+    table, gate = Table(slots, width, torch.device(device)), SlotGate(slots, "kl", rows, generator)
     written_R = (
         torch.randint(slots, (rows * lessons,), generator=generator).unique() if lessons else torch.arange(slots)
     )
-    table.become({"earlier lessons": (written_R, torch.randn(len(written_R), width, generator=generator))})
-    gate.note({0: keys.look(torch.randn(4_096, width + HEARD))[0]})
-    optimizer = RowAdam([table.values], lr=1e-3)
+    values_RD = torch.randn(len(written_R), width, generator=generator)
+    table.become({"earlier lessons": (written_R.to(device), values_RD.to(device))})
+    gate.note({0: keys.look(torch.randn(4_096, width + HEARD, device=device))[0]})
+    optimizer = RowAdam([table.values], lr=1e-3, floor=0.15)
 
     def step() -> None:
-        x_TD, heard_TC = torch.randn(tokens, width), torch.randn(tokens, HEARD)
+        x_TD, heard_TC = torch.randn(tokens, width, device=device), torch.randn(tokens, HEARD, device=device)
         slots_TS, weights_TS = keys.look(looking_with(x_TD, heard_TC))
         m_TD = table.read_to_write(slots_TS, weights_TS, gate.open(0, slots_TS))
         optimizer.zero_grad()
@@ -61,7 +63,7 @@ def sparse(width: int, tokens: int, slots: int, rows: int, lessons: int) -> Call
     return step
 
 
-def dense(width: int, tokens: int, slots: int, rows: int, lessons: int) -> Callable[[], None]:
+def dense(width: int, tokens: int, slots: int, rows: int, lessons: int, device: str) -> Callable[[], None]:
     """The same layer with a gradient for every slot."""
     import torch
     from torch.nn import functional
@@ -69,11 +71,12 @@ def dense(width: int, tokens: int, slots: int, rows: int, lessons: int) -> Calla
     from accrete.adapters.product_keys import ProductKeys, Shape, at_random, looking_with
 
     shape = Shape(slots)
-    keys, values = ProductKeys(shape, at_random(shape, width + HEARD, 0)), torch.nn.Parameter(torch.randn(slots, width))
+    keys = ProductKeys(shape, at_random(shape, width + HEARD, 0)).to(device)
+    values = torch.nn.Parameter(torch.randn(slots, width, device=device))
     optimizer = torch.optim.AdamW([values], lr=1e-3, fused=True)
 
     def step() -> None:
-        x_TD, heard_TC = torch.randn(tokens, width), torch.randn(tokens, HEARD)
+        x_TD, heard_TC = torch.randn(tokens, width, device=device), torch.randn(tokens, HEARD, device=device)
         slots_TS, weights_TS = keys.look(looking_with(x_TD, heard_TC))
         m_TD = functional.embedding_bag(slots_TS, values, mode="sum", per_sample_weights=weights_TS)
         optimizer.zero_grad()
@@ -86,7 +89,7 @@ def dense(width: int, tokens: int, slots: int, rows: int, lessons: int) -> Calla
 def measure(kind: str, slots: int, options: argparse.Namespace, lessons: int = 0) -> dict[str, float]:
     """Milliseconds of a step and the peak of the process, in one of its own; no `lessons`: every slot is written."""
     command = [sys.executable, str(Path(__file__)), "--one", kind, "--slots", str(slots), "--lessons", str(lessons)]
-    for name in ("width", "tokens", "rows", "steps"):
+    for name in ("width", "tokens", "rows", "steps", "device"):
         command += [f"--{name}", str(getattr(options, name))]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
@@ -95,17 +98,26 @@ def measure(kind: str, slots: int, options: argparse.Namespace, lessons: int = 0
 
 
 def one(options: argparse.Namespace) -> None:
+    import torch
+
     from accrete.lm.allocator import keep_freed_memory
 
     keep_freed_memory()
+    on_gpu = options.device.startswith("cuda")
     made = {"sparse": sparse, "dense": dense}[options.one]
-    step = made(options.width, options.tokens, options.slots, options.rows, options.lessons)
+    step = made(options.width, options.tokens, options.slots, options.rows, options.lessons, options.device)
     seconds = []
     for _ in range(options.steps + 2):
         started = time.perf_counter()
         step()
+        if on_gpu:
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = (
+        torch.cuda.max_memory_allocated() / 2**20
+        if on_gpu
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    )
     print(json.dumps({"ms": 1_000 * statistics.median(seconds[2:]), "peak_mb": peak}))
 
 
@@ -113,10 +125,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--width", type=int, default=896)
     parser.add_argument("--tokens", type=int, default=512, help="in a step")
-    parser.add_argument("--rows", type=int, default=1_000, help="that a step may change")
+    parser.add_argument("--rows", type=int, default=4_000, help="that a step may change")
     parser.add_argument("--lessons", type=int, default=50, help="that have been written before")
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--dense-gb", type=float, default=9.0, help="the largest dense table with its moments")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; peaks are then of the GPU's memory")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", choices=["sparse", "dense"], help=argparse.SUPPRESS)
     parser.add_argument("--slots", type=int, help=argparse.SUPPRESS)

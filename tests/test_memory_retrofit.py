@@ -79,6 +79,27 @@ def test_wordings_of_a_question_meet_and_other_questions_do_not():
     assert found[1]["confused"] < 0.7 * found[0]["confused"] and found[1]["met"] < 0.7 * found[0]["met"]
 
 
+def dense(keys: ProductKeys, z: torch.Tensor) -> torch.Tensor:
+    slots, weights = keys.look(z.float())
+    return torch.zeros(len(z), keys.shape.slots).scatter_add_(1, slots, weights)
+
+
+def test_overlap_is_that_of_whole_tables():
+    """Of a million slots only those that are read are looked at; the figures are those of all of them."""
+    generator = torch.Generator().manual_seed(0)
+    keys = ProductKeys(Shape(64, 2, 4, 16), at_random(Shape(64, 2, 4, 16), 10, seed=1))
+    studied, other = torch.randn(12, 10, generator=generator), torch.randn(9, 10, generator=generator)
+    of_studied, of_other = torch.arange(12) % 6, torch.arange(9) % 6
+    a, b = dense(keys, studied), dense(keys, other)
+    shares = b @ a.T / (b * b).sum(1, keepdim=True)
+    same = of_other[:, None] == of_studied
+    others = shares.masked_fill(same, 0)
+    found = measure.overlap(keys, (studied, of_studied), (other, of_other))
+    assert found["met"] == pytest.approx(float(others.sum(1).mean()), rel=1e-5)
+    own = shares.masked_fill(~same, -1).amax(1)
+    assert found["confused"] == pytest.approx(float((own < others.amax(1)).float().mean()))
+
+
 def test_drawing_wordings_together_makes_them_read_more_of_each_other():
     shares = []
     for align in (0.0, 20.0):
@@ -87,7 +108,7 @@ def test_drawing_wordings_together_makes_them_read_more_of_each_other():
             training.step(number)
         keys = ProductKeys(Shape(64, 2, 4, 16), {n[2:]: t for n, t in training.tensors().items() if n[0] == "2"})
         one, other = pairs(training.looks.question_N, torch.Generator().manual_seed(0))
-        a, b = (measure._dense(keys, training.looks.z[2][places]) for places in (one, other))
+        a, b = (dense(keys, training.looks.z[2][places]) for places in (one, other))
         shares.append(float(((a * b).sum(1) / (a * a).sum(1)).mean()))
     assert shares[1] > shares[0] + 0.02
 

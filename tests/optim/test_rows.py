@@ -70,3 +70,33 @@ def test_what_it_remembers_is_as_long_as_what_was_touched(rows):
         ours.step()
     held = sum(t.numel() for t in ours.state[table].values() if torch.is_tensor(t) and t.is_floating_point())
     assert held <= 2 * 2 * rows * (8 + 8 + 1)
+
+
+def test_with_a_floor_a_row_that_hardly_matters_hardly_moves():
+    """Adam steps as far for a gradient of a thousandth; the floor is counted in the usual size over all rows."""
+    moved = {}
+    for floor in (0.0, 0.5):
+        table = torch.nn.Parameter(torch.zeros(10, 4))
+        ours = RowAdam([table], lr=0.1, floor=floor)
+        for scale in (1.0, 1.0, 1.0):
+            gradient = torch.tensor([1.0, 1.0, 1e-3])[:, None] * torch.ones(3, 4) * scale
+            table.grad = sparse([1, 4, 7], gradient, (10, 4))
+            ours.step()
+        moved[floor] = table.detach().abs().mean(1)
+    assert moved[0.0][7] == pytest.approx(float(moved[0.0][1]), rel=1e-3)
+    assert moved[0.5][7] < 0.01 * moved[0.5][1] and moved[0.5][1] > 0.5 * moved[0.0][1]
+    assert not moved[0.5][[0, 2, 3, 5, 6, 8, 9]].any()
+
+
+def test_a_floor_knows_no_units():
+    """A loss that is counted in thousandths moves the rows as far."""
+    tables = []
+    for scale in (1.0, 1e-3):
+        generator = torch.Generator().manual_seed(2)
+        table = torch.nn.Parameter(torch.zeros(10, 4))
+        ours = RowAdam([table], lr=0.1, floor=0.15)
+        for _ in range(4):
+            table.grad = sparse([2, 3], scale * torch.randn(2, 4, generator=generator), (10, 4))
+            ours.step()
+        tables.append(table.detach())
+    torch.testing.assert_close(*tables, rtol=1e-3, atol=1e-5)

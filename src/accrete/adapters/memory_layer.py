@@ -93,7 +93,7 @@ class Table(nn.Module):
 
     def __init__(self, slots: int, width: int, device: torch.device):
         super().__init__()
-        self.values = nn.Parameter(_untouched(slots, width, device))
+        self.values = nn.Parameter(untouched(slots, width, device))
         self.writes: dict[
             str, tuple[Tensor, Tensor]
         ] = {}  # lesson -> rows [R] in rising order, and their values [R, D]
@@ -161,7 +161,7 @@ class Table(nn.Module):
         self._open_N.zero_()
 
 
-def _untouched(rows: int, width: int, device: torch.device) -> Tensor:
+def untouched(rows: int, width: int, device: torch.device) -> Tensor:
     """Zeros [rows, width]; on the CPU a row takes memory once it is written: pages of 4 kB that nobody has touched."""
     if device.type != "cpu":
         return torch.zeros(rows, width, device=device)

@@ -27,9 +27,9 @@ from accrete.errors import ModelError, UsageError
 class Shape:
     """How large a memory is and how it is read."""
 
-    slots: int = 16_384
+    slots: int = 1_048_576
     heads: int = 4
-    top_k: int = 16
+    top_k: int = 8
     key_width: int = 64
 
     def __post_init__(self) -> None:

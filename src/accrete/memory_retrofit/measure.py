@@ -72,15 +72,25 @@ def passages(lm: LM, world: World, count: int, window: int = WINDOW) -> list[Seq
 def overlap(keys: ProductKeys, studied: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> dict[str, float]:
     """`confused` and `met`, of what [N, Q] some questions look with and which question [N] each is."""
     (studied_NQ, studied_N), (other_MQ, other_M) = studied, other
-    written_NS, read_MS = _dense(keys, studied_NQ), _dense(keys, other_MQ)
-    shares_MN = read_MS @ written_NS.T / (read_MS * read_MS).sum(1, keepdim=True)
+    (slots_NS, written_NS), (slots_MS, read_MS) = keys.look(studied_NQ.float()), keys.look(other_MQ.float())
+    slots_U = torch.unique(slots_NS)  # of a large table few are read at all
+    written_NU, read_MU = _of(slots_U, slots_NS, written_NS), _of(slots_U, slots_MS, read_MS)
+    whole_M1 = _squares(slots_MS, read_MS)
+    shares_MN = read_MU @ written_NU.T / whole_M1
     same_MN = other_M[:, None] == studied_N
     own_M = shares_MN.masked_fill(~same_MN, -1).amax(1)
     others_MN = shares_MN.masked_fill(same_MN, 0)
     return {"confused": float((own_M < others_MN.amax(1)).float().mean()), "met": float(others_MN.sum(1).mean())}
 
 
-def _dense(keys: ProductKeys, z_NQ: Tensor) -> Tensor:
-    """[N, slots]: how much each reads of every slot."""
-    slots_NS, weights_NS = keys.look(z_NQ.float())
-    return weights_NS.new_zeros(len(z_NQ), keys.shape.slots).scatter_add_(1, slots_NS, weights_NS)
+def _of(slots_U: Tensor, slots_NS: Tensor, weights_NS: Tensor) -> Tensor:
+    """[N, U]: how much each reads of these slots, in rising order."""
+    place_NS = torch.searchsorted(slots_U, slots_NS).clamp(max=len(slots_U) - 1)
+    known_NS = weights_NS * (slots_U[place_NS] == slots_NS)
+    return weights_NS.new_zeros(len(slots_NS), len(slots_U)).scatter_add_(1, place_NS, known_NS)
+
+
+def _squares(slots_MS: Tensor, weights_MS: Tensor) -> Tensor:
+    """[M, 1]: what each would read of what was written at itself; heads that meet in a slot add up."""
+    meet_MSS = slots_MS[:, :, None] == slots_MS[:, None, :]
+    return torch.einsum("ms,mst,mt->m", weights_MS, meet_MSS.to(weights_MS.dtype), weights_MS)[:, None]

@@ -14,10 +14,10 @@ class Options(Config):
     objective: Literal["wordings", "text"] = "wordings"
     steps: int = Field(600, ge=1)
     # the memory
-    layers: tuple[float, ...] = (0.375, 0.5, 0.625, 0.75, 0.875)
-    slots: int = Field(16_384, ge=4)
+    layers: tuple[float, ...] = (0.375, 0.5)
+    slots: int = Field(1_048_576, ge=4)
     heads: int = Field(4, ge=1)
-    top_k: int = Field(16, ge=1)
+    top_k: int = Field(8, ge=1)
     key_width: int = Field(64, ge=2)
     # wordings
     entities: int = Field(400, ge=8)  # fictional ones, whose facts are asked
@@ -25,7 +25,7 @@ class Options(Config):
     at_once: int = Field(32, ge=2)  # entities a step
     general: int = Field(256, ge=0)  # states of general questions beside them
     align: float = Field(5.0, ge=0)  # how much two wordings are drawn together, beside being told from others
-    sharpness: float = Field(4.0, gt=0)  # of the half keys: how much fewer slots share a look
+    sharpness: float = Field(8.0, gt=0)  # of the half keys: how much fewer slots share a look
     # text
     texts: str = ""  # a file or a folder; without it passages of the fictional world
     batch_size: int = Field(16, ge=1)

@@ -102,11 +102,12 @@ def _done(checkpoint: Path, run: str) -> int:
 
 
 def _save(optimizer: torch.optim.Optimizer, checkpoint: Path, about: dict[str, str]) -> None:
-    """What is trained and its moments."""
+    """What is trained and its moments; of a table the rows that have moved."""
     state: dict[str, Tensor] = {}
     for number, parameter in enumerate(_trained(optimizer)):
-        state[f"{number}/now"] = parameter.detach()
-        state |= {f"{number}/{key}": t for key, t in optimizer.state.get(parameter, {}).items()}
+        own = optimizer.state.get(parameter, {})
+        state[f"{number}/now"] = parameter.detach()[own["place"] >= 0] if "place" in own else parameter.detach()
+        state |= {f"{number}/{key}": t for key, t in own.items()}
     write_atomically(checkpoint, lambda place: save_file({k: t.contiguous() for k, t in state.items()}, place, about))
 
 
@@ -114,10 +115,14 @@ def _save(optimizer: torch.optim.Optimizer, checkpoint: Path, about: dict[str, s
 def _load(optimizer: torch.optim.Optimizer, checkpoint: Path) -> None:
     state = load_file(checkpoint)
     for number, parameter in enumerate(_trained(optimizer)):
-        parameter.copy_(state[f"{number}/now"])
-        kept = {key: state.get(f"{number}/{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
-        if all(tensor is not None for tensor in kept.values()):
-            optimizer.state[parameter] = kept
+        own = {name.partition("/")[2]: t for name, t in state.items() if name.startswith(f"{number}/")}
+        now = own.pop("now")
+        if "place" in own:
+            parameter[own["place"] >= 0] = now
+        else:
+            parameter.copy_(now)
+        if own:
+            optimizer.state[parameter] = own
 
 
 def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:

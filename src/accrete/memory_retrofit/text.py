@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from accrete.adapters.memory_layer import MemoryAdapter, MemoryMLP
+from accrete.adapters.memory_layer import MemoryAdapter, MemoryMLP, untouched
 from accrete.adapters.product_keys import ProductKeys, looking_with
 from accrete.data.documents import find_documents, read_document
 from accrete.data.study import text_sequences
@@ -25,6 +25,7 @@ from accrete.losses.next_token import next_token
 from accrete.memory_retrofit.measure import passages
 from accrete.memory_retrofit.options import Options
 from accrete.memory_retrofit.wordings import WORLDS
+from accrete.optim.rows import RowAdam
 
 OPEN = 1.2785  # silu(OPEN) = 1: a gate that is born open
 
@@ -42,7 +43,9 @@ class Trained(nn.Module):
         x_TD = x.flatten(0, -2)
         self.z_TQ = looking_with(x_TD.detach(), self.hearing.mean().flatten(0, -2) if self.hearing else None)
         slots_TS, weights_TS = self.product_keys.look(self.z_TQ)
-        m_TD = functional.embedding_bag(slots_TS, self.values, mode="sum", per_sample_weights=weights_TS)
+        m_TD = functional.embedding_bag(
+            slots_TS, self.values, mode="sum", per_sample_weights=weights_TS, sparse=True
+        )
         return y + self.product_keys.give(m_TD, x_TD).view(y.shape).to(y.dtype)
 
     def imbalance(self, of_T: Tensor) -> Tensor:
@@ -63,7 +66,7 @@ class Text:
         self.memories = {}
         for i, memory in self.adapter.memories.items():
             _make_trainable(memory.product_keys, lm.model.config.hidden_size, options.gated)
-            values_ND = torch.zeros(options.slots, lm.model.config.hidden_size, device=lm.device)
+            values_ND = untouched(options.slots, lm.model.config.hidden_size, lm.device)
             lm.anatomy.layers[i].mlp = self.memories[i] = Trained(memory, values_ND)
         named = {f"{i}/{n}": p for i, t in self.memories.items() for n, p in t.product_keys.named_parameters()}
         self.named = named
@@ -72,7 +75,7 @@ class Text:
             ([p for name, p in named.items() if name.endswith("/keys")], options.keys_rate),
             ([trained.values for trained in self.memories.values()], options.values_rate),
         ]
-        self.optimizer = torch.optim.Adam([{"params": parameters, "lr": rate} for parameters, rate in groups])
+        self.optimizer = RowAdam([{"params": parameters, "lr": rate} for parameters, rate in groups], self.options.rate)
 
     def step(self, number: int) -> float:
         chance = random.Random(f"{self.options.seed} {number}")

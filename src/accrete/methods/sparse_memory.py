@@ -42,22 +42,23 @@ ALL = "all"  # lessons are one domain of the replay: a slot does not know domain
 
 class Options(Config):
     # the memory
-    layers: tuple[float, ...] = (0.375, 0.5, 0.625, 0.75, 0.875)  # shares of the depth
-    slots: int = Field(16_384, ge=4)  # of a table: a square number
+    layers: tuple[float, ...] = (0.375, 0.5)  # shares of the depth
+    slots: int = Field(1_048_576, ge=4)  # of a table: a square number
     heads: int = Field(4, ge=1)
-    top_k: int = Field(16, ge=1)  # slots that a head reads
+    top_k: int = Field(8, ge=1)  # slots that a head reads
     key_width: int = Field(64, ge=2)
     shared: bool = False  # one table for all layers
     start: str = "auto"  # where it looks: as the model brings it, else at random; none: at random; or a file
     # which rows a lesson may write
     selection: Selection = "kl"
-    rows: int = Field(1_000, ge=1)  # t, of a layer
+    rows: int = Field(4_000, ge=1)  # t, of a layer
     per: Literal["lesson", "batch"] = "lesson"
     background: int = Field(1_000, ge=0)  # of the model's own general questions, a batch each
     remember: bool = True  # every earlier lesson is background too
     # writing
     optimizer: Literal["adam", "sgd"] = "adam"  # row by row
     rate: float | None = Field(None, gt=0)  # of adam 0.1, of sgd 2,000
+    floor: float = Field(0.15, ge=0)  # of adam: rows with less than this share of the usual gradient hardly move
     batch_size: int = Field(16, ge=1)  # new items a step
     replay: int = Field(16, ge=0)  # earlier ones beside them
     replay_capacity: int = Field(2_000, ge=0)
@@ -150,7 +151,7 @@ class SparseMemory(Method):
     def _optimizer(self) -> torch.optim.Optimizer:
         """A fresh one for every lesson."""
         if self.config.optimizer == "adam":
-            return RowAdam(self.adapter.parameters(), lr=self.config.rate or ADAM_RATE)
+            return RowAdam(self.adapter.parameters(), lr=self.config.rate or ADAM_RATE, floor=self.config.floor)
         return torch.optim.SGD(self.adapter.parameters(), lr=self.config.rate or SGD_RATE)
 
     def _noting(self, batches: Iterable[batch.Batch]) -> Iterator[batch.Batch]:
