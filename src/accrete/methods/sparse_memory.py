@@ -51,7 +51,7 @@ class Options(Config):
     start: str = "auto"  # where it looks: as the model brings it, else at random; none: at random; or a file
     # which rows a lesson may write
     selection: Selection = "kl"
-    rows: int = Field(4_000, ge=1)  # t, of a layer
+    rows: int = Field(6_000, ge=1)  # t, of a layer
     per: Literal["lesson", "batch"] = "lesson"
     background: int = Field(1_000, ge=0)  # of the model's own general questions, a batch each
     remember: bool = True  # every earlier lesson is background too
