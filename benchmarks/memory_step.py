@@ -1,7 +1,7 @@
 """What a step of sparse memory finetuning costs as the memory grows, against the same layer with a dense gradient.
 
-    python benchmarks/memory_step.py [--width 896] [--tokens 512] [--rows 4000] [--lessons 50] [--steps 15]
-                                      [--device cpu] [--json]
+    python benchmarks/memory_step.py [--width 896] [--tokens 512] [--rows 6000] [--lessons 50] [--steps 15]
+                                      [--dense-gb 9] [--device cpu] [--json]
 
 One memory layer alone, of the shape that is the method's default, at the width of Qwen2.5-0.5B (d = 896, 128 numbers to
 hear), in float32: look, choose the rows by KL, read, back to the rows, one step of row-wise Adam. So many lessons have been
@@ -125,8 +125,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--width", type=int, default=896)
     parser.add_argument("--tokens", type=int, default=512, help="in a step")
-    parser.add_argument("--rows", type=int, default=4_000, help="that a step may change")
-    parser.add_argument("--lessons", type=int, default=50, help="that have been written before")
+    parser.add_argument("--rows", type=int, default=6_000, help="that a step may change")
+    parser.add_argument("--lessons", type=int, default=50, help="that have been written before; 0: every slot")
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--dense-gb", type=float, default=9.0, help="the largest dense table with its moments")
     parser.add_argument("--device", default="cpu", help="cpu or cuda; peaks are then of the GPU's memory")

@@ -136,7 +136,7 @@ def test_it_is_silent_at_birth_and_while_it_is_off_or_gone(family, gated):
     before = said(lm)
     start = {}
     if gated:
-        start = {f"2/{name}": t for name, t in at_random(SHAPE, WIDTH, 5).items()}
+        start = {f"{i}/{name}": t for i in (2, 3) for name, t in at_random(SHAPE, WIDTH, 5).items()}
         start |= {"2/gate": torch.randn(WIDTH, WIDTH), "2/gate_offset": torch.randn(WIDTH)}
         start |= {"2/out": torch.randn(WIDTH, WIDTH)}
     adapter = memory(lm, start=start)
@@ -322,9 +322,31 @@ def test_rows_written_again_are_noted_where_they_were():
     table.read_to_write(shared[:, None], torch.ones(1, 1), shared)
     with torch.no_grad():
         table.values[shared] = 7.0
-    table.rewrite()
+    table.rewrite("c")
     table.become(dict(table.writes))
     assert table.values[:, 0].tolist() == [97, 97, 97, 7, 99, 0]
+
+
+def test_rows_written_again_are_none_of_earlier_lessons():
+    """Else a lesson that is forgotten next would leave there what this one has learned again."""
+    table, every = Table(3, 1, torch.device("cpu")), torch.arange(3)
+    for name in "abcd":
+        table.read_to_write(every[:, None], torch.ones(3, 1), every)
+        with torch.no_grad():
+            table.values[every] = float(ord(name))
+        table.note(name)
+    table.forget("b")
+    for name, value in (("c", 5.0), ("d", 6.0)):
+        table.read_to_write(every[:, None], torch.ones(3, 1), every)
+        with torch.no_grad():
+            table.values[every] = value
+        table.rewrite(name)
+    assert {name: values[0].item() for name, (_, values) in table.writes.items()} == {"a": 97, "c": 5, "d": 6}
+
+
+def test_where_no_row_is_open_nothing_is_gathered():
+    nothing = gathered(torch.tensor([[0, 1]]), torch.ones(1, 2), torch.tensor([], dtype=torch.long), torch.ones(1, 4))
+    assert nothing.shape == (0, 4)
 
 
 def test_state_holds_written_rows_alone_and_comes_back():

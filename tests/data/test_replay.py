@@ -178,6 +178,9 @@ def test_a_lesson_is_dropped_and_the_later_ones_move_up():
     lessons = [[Sequence(tuple(range(start, start + 12)), target_from=9)] * 1 for start in (0, 100, 200)]
     for lesson in lessons:
         replay.add(lesson, "d")
-    assert replay.drop_lesson("d", 2) == lessons[2]
+    assert replay.of_lesson("d", 2) == lessons[1]
+    replay.drop_lesson("d", 2)
+    assert replay.of_lesson("d", 2) == lessons[2] and replay.of_lesson("d", 3) == []
     assert replay.all("d") == lessons[0] + lessons[2] and replay.lessons["d"] == 2
-    assert replay.drop_lesson("d", 2) == [] and replay.all("d") == lessons[0]
+    replay.drop_lesson("d", 2)
+    assert replay.all("d") == lessons[0]

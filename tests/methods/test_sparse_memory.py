@@ -8,6 +8,7 @@ from conftest import tiny_lm
 
 from accrete import Document, Example, Learner
 from accrete.adapters.product_keys import Shape, at_random
+from accrete.errors import ModelError
 from accrete.lm.prompts import study_sequence
 from accrete.methods import sparse_memory
 from accrete.optim.rows import RowAdam
@@ -172,6 +173,51 @@ def test_shared_rows_are_learned_again_from_the_later_lessons():
     again = method()
     again.adapter.load_state_dict(state)
     assert all(torch.equal(one, other) for one, other in zip(values(again), values(made), strict=True))
+
+
+def test_lessons_that_share_rows_are_forgotten_one_after_the_other():
+    """What the third has learned again is none of the first: forgetting both leaves the first as it was."""
+    made = method(selection="all", slots=64, max_steps=12)
+    learn(made, "harbours")
+    before = values(made)
+    for name in ("lighthouses", "bridges"):
+        learn(made, name)
+    for name in ("lighthouses", "bridges"):
+        made.forget(lesson(name).document.sha256)
+    assert all(torch.equal(now, old) for now, old in zip(values(made), before, strict=True))
+
+
+def test_a_table_for_all_layers_forgets_too():
+    made = method(shared=True, selection="all", slots=64, max_steps=12)
+    learn(made, "harbours")
+    learn(made, "lighthouses")
+    found = made.forget(lesson("harbours").document.sha256)
+    assert found["rows_learned_again"] > 0 and len(values(made)) == 1
+
+
+def test_rows_of_lessons_that_replay_has_let_go_are_said_to_be_lost():
+    made = method(replay_capacity=0, selection="all", slots=64)
+    learn(made, "harbours")
+    learn(made, "lighthouses")
+    found = made.forget(lesson("harbours").document.sha256)
+    assert (
+        found["rows_lost"] > 0 == found["rows_learned_again"] == found["steps"] and "they lost these" in found["forgot"]
+    )
+
+
+@pytest.mark.parametrize("layers", [(), (-0.1,), (1.0,), (0.5, 7)])
+def test_layers_are_shares_of_the_depth(layers):
+    with pytest.raises(ValueError, match="layers"):
+        sparse_memory.Options(layers=layers)
+
+
+@pytest.mark.parametrize("kept", [lambda name: name[0] == "2", lambda name: "keys" not in name])
+def test_a_start_that_lacks_something_is_refused(kept):
+    lm = tiny_lm(layers=4)
+    whole = {f"{i}/{n}": t for i in (2, 3) for n, t in at_random(Shape(256, 2, 4, 16), 64, 9).items()}
+    lm.starts["memory_layer"] = {name: t for name, t in whole.items() if kept(name)}
+    with pytest.raises(ModelError, match="start=none"):
+        method(lm)
 
 
 def test_a_learner_forgets_says_how_and_undoes_it(home):

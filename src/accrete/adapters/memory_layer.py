@@ -74,6 +74,8 @@ def found(values_ND: Tensor, held_N: Tensor, slots_TS: Tensor, weights_TS: Tenso
 
 def gathered(slots_TS: Tensor, weights_TS: Tensor, rows_R: Tensor, vectors_TD: Tensor) -> Tensor:
     """[R, D]: for each of the rows, in rising order, the weighted sum of the vectors of the tokens that read it."""
+    if not len(rows_R):
+        return vectors_TD.new_zeros(0, vectors_TD.shape[1])
     place_P = torch.searchsorted(rows_R, slots_TS.flatten())
     found_P = torch.nonzero(rows_R[place_P.clamp(max=len(rows_R) - 1)] == slots_TS.flatten()).flatten()
     place_P, order = place_P[found_P].sort(stable=True)
@@ -153,9 +155,11 @@ class Table(nn.Module):
         return len(rows_R), rows_R[shared_R]
 
     @torch.no_grad()
-    def rewrite(self) -> None:
-        """What was open since the last time is what those lessons wrote that had written it before."""
-        for name, (rows_R, values_RD) in self.writes.items():
+    def rewrite(self, lesson: str) -> None:
+        """Of its rows those that were open since the last time now hold what it wrote, and so they do for lessons after it."""
+        names = list(self.writes)
+        for name in names[names.index(lesson) :]:
+            rows_R, values_RD = self.writes[name]
             again_R = self._open_N[rows_R]
             self.writes[name] = rows_R, torch.where(again_R[:, None], self.values[rows_R], values_RD)
         self._open_N.zero_()
@@ -240,7 +244,7 @@ class MemoryAdapter:
         heard = {i: hearing_width(lm.anatomy.attention(i)) for i in numbers if hears or _hears(start, i, width)}
         looks_with = {i: width + heard.get(i, 0) for i in numbers}
         found = {i: of_start(start, i, shape, width, looks_with[i]) for i in numbers}
-        self.started = any(found.values())
+        self.started = bool(start)
         self.first_layer = numbers[0]
         self.memories: dict[int, MemoryMLP] = {}
         tables = {i: Table(shape.slots, width, lm.device) for i in (numbers[:1] if shared else numbers)}
@@ -251,6 +255,7 @@ class MemoryAdapter:
             hearing = Hearing(lm.anatomy.attention(i)) if i in heard else None
             layers[i].mlp = self.memories[i] = MemoryMLP(i, layers[i].mlp, product_keys, table, hearing)
         self.tables = tables  # by the first layer that reads each
+        self.table_of = {i: i if i in tables else self.first_layer for i in numbers}
         self._keys = {
             i: weights_digest(dict(memory.product_keys.named_buffers())) for i, memory in self.memories.items()
         }

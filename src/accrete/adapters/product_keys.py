@@ -112,7 +112,7 @@ def at_random(shape: Shape, looks_with: int, seed: int) -> dict[str, Tensor]:
 
 
 def of_start(start: Mapping[str, Tensor], layer: int, shape: Shape, width: int, looks_with: int) -> dict[str, Tensor]:
-    """What a start has for a layer; ModelError where that is of another shape."""
+    """What a start has for a layer, nothing where there is no start; ModelError where it does not fit."""
     found = {name.partition("/")[2]: t for name, t in start.items() if name.startswith(f"{layer}/")}
     across = shape.heads * shape.key_width
     wanted = {
@@ -123,7 +123,13 @@ def of_start(start: Mapping[str, Tensor], layer: int, shape: Shape, width: int, 
         "gate_offset": (width,),
         "out": (width, width),
     }
-    if found and (set(found) - wanted.keys() or any(t.shape != wanted[name] for name, t in found.items())):
+    needed = {"queries", "offset", "keys"} if start else set()
+    if needed - found.keys():
+        raise ModelError(
+            f"The start has no memories for layer {layer}: it was trained for other layers, or is of something else;"
+            " the option start=none begins without it."
+        )
+    if set(found) - wanted.keys() or any(t.shape != wanted[name] for name, t in found.items()):
         raise ModelError(
             f"The start of the memories was trained for another shape than this (layer {layer}: {shape.slots:,} slots,"
             f" {shape.heads} heads, keys of {shape.key_width}, looking with {looks_with} numbers);"

@@ -92,13 +92,16 @@ class Replay:
         """Everything that is kept of a domain."""
         return [item.sequence for item in self.kept.get(domain, ())]
 
-    def drop_lesson(self, domain: str, lesson: int) -> list[Sequence]:
-        """Let go of what the n-th lesson of a domain brought; later ones move up. Returns what those brought."""
+    def of_lesson(self, domain: str, lesson: int) -> list[Sequence]:
+        """What is kept of what the n-th lesson of a domain brought."""
+        return [item.sequence for item in self.kept.get(domain, ()) if item.lesson == lesson]
+
+    def drop_lesson(self, domain: str, lesson: int) -> None:
+        """Let go of what the n-th lesson of a domain brought; later ones move up."""
         self.version += 1
         kept = [item for item in self.kept.get(domain, ()) if item.lesson != lesson]
         self.kept[domain] = [replace(i, lesson=i.lesson - 1) if i.lesson > lesson else i for i in kept]
         self.lessons[domain] = max(0, self.lessons.get(domain, 0) - 1)
-        return [item.sequence for item in kept if item.lesson > lesson]
 
     def forget(self, domain: str) -> None:
         """Let go of all of a domain."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ class Options(Config):
     objective: Literal["wordings", "text"] = "wordings"
     steps: int = Field(600, ge=1)
     # the memory
-    layers: tuple[float, ...] = (0.375, 0.5)
+    layers: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field((0.375, 0.5), min_length=1)
     slots: int = Field(1_048_576, ge=4)
     heads: int = Field(4, ge=1)
     top_k: int = Field(8, ge=1)
@@ -37,7 +37,7 @@ class Options(Config):
     # both
     rate: float = Field(1e-3, gt=0)  # of Adam, falling to nothing over the second half
     save_seconds: float = Field(60.0, ge=0)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
     def shape(self) -> Shape:
         return Shape(self.slots, self.heads, self.top_k, self.key_width)

@@ -107,7 +107,8 @@ def _save(optimizer: torch.optim.Optimizer, checkpoint: Path, about: dict[str, s
     for number, parameter in enumerate(_trained(optimizer)):
         own = optimizer.state.get(parameter, {})
         state[f"{number}/now"] = parameter.detach()[own["place"] >= 0] if "place" in own else parameter.detach()
-        state |= {f"{number}/{key}": t for key, t in own.items()}
+        rows = int(own["rows"]) if "rows" in own else None  # buffers have room for more
+        state |= {f"{number}/{key}": t[:rows] if key in ("first", "second", "counts") else t for key, t in own.items()}
     write_atomically(checkpoint, lambda place: save_file({k: t.contiguous() for k, t in state.items()}, place, about))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -42,7 +42,7 @@ ALL = "all"  # lessons are one domain of the replay: a slot does not know domain
 
 class Options(Config):
     # the memory
-    layers: tuple[float, ...] = (0.375, 0.5)  # shares of the depth
+    layers: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field((0.375, 0.5), min_length=1)  # shares of the depth
     slots: int = Field(1_048_576, ge=4)  # of a table: a square number
     heads: int = Field(4, ge=1)
     top_k: int = Field(8, ge=1)  # slots that a head reads
@@ -186,25 +186,46 @@ class SparseMemory(Method):
     # --- around lessons -----------------------------------------------------------------------------------------
 
     def forget(self, sha256: str) -> Mapping[str, Any]:
-        """Give the rows of a lesson what they held before it, and write those that later lessons share for these again.
+        """Give the rows of a lesson what they held before it; later lessons write those that they share with it again.
 
-        Rows that no later lesson touched are restored bit for bit. Returns how many of each there were.
+        Rows that no later lesson touched are restored bit for bit. The later lessons are studied in their order, from what
+        replay keeps of them. Returns how many rows there were of each kind.
         """
-        lessons = list(next(iter(self.adapter.tables.values())).writes)
-        later = self.replay.drop_lesson(ALL, lessons.index(sha256) + 1)
+        tables = self.adapter.tables
+        lessons = list(next(iter(tables.values())).writes)
+        number = lessons.index(sha256)
+        self.replay.drop_lesson(ALL, number + 1)
         self.gate.drop(sha256)
-        counts = {i: table.forget(sha256) for i, table in self.adapter.tables.items()}
+        counts = {i: table.forget(sha256) for i, table in tables.items()}
         shared = {i: rows_R for i, (_, rows_R) in counts.items()}
-        restored = sum(count for count, _ in counts.values())
-        again = sum(map(len, shared.values()))
+        restored, again = sum(count for count, _ in counts.values()), sum(map(len, shared.values()))
         steps = 0
-        if again and later:
-            steps = self._write(self._rehearsal(later, old=0), lambda layer, slots_TS: shared[layer], _silent).steps
-        for table in self.adapter.tables.values():
-            table.rewrite()
+        written = {i: torch.zeros_like(rows_R, dtype=torch.bool) for i, rows_R in shared.items()}
+        for place, name in enumerate(lessons[number + 1 :], number + 1):
+            of_it = {i: torch.isin(rows_R, tables[i].writes[name][0]) for i, rows_R in shared.items()}
+            studied = self.replay.of_lesson(ALL, place)
+            if studied and any(map(torch.any, of_it.values())):
+                rows = {i: shared[i][of_it[i]] for i in shared}
+                steps += self._write(self._rehearsal(studied), self._these(rows), _silent).steps
+                written = {i: written[i] | of_it[i] for i in shared}
+            for table in tables.values():
+                table.rewrite(name)
+        learned = sum(int(rows_R.sum()) for rows_R in written.values())
         how = f"{restored - again:,} rows are as they were before it"
-        how += f", {again:,} that later lessons share were learned again" if again else ", no later lesson shares any"
-        return {"forgot": how, "rows_restored": restored - again, "rows_learned_again": again, "steps": steps}
+        how += f", {learned:,} that later lessons share were learned again" if again else ", no later lesson shares any"
+        if again > learned:
+            how += f", {again - learned:,} are of later lessons of which replay keeps nothing: they lost these"
+        return {
+            "forgot": how,
+            "rows_restored": restored - again,
+            "rows_learned_again": learned,
+            "rows_lost": again - learned,
+            "steps": steps,
+        }
+
+    def _these(self, rows: Mapping[int, Tensor]) -> Choose:
+        """These rows of each table, whatever is read."""
+        return lambda layer, slots_TS: rows[self.adapter.table_of[layer]]
 
     def about(self) -> dict[str, Any]:
         """Where it looks, what is general, and how many rows were written by how many lessons."""

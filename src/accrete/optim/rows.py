@@ -11,11 +11,11 @@ step): a row with less of it moves less.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 
 class RowAdam(torch.optim.Optimizer):
@@ -23,7 +23,7 @@ class RowAdam(torch.optim.Optimizer):
 
     def __init__(
         self,
-        tables: Iterable[nn.Parameter],
+        tables: ParamsT,
         lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -63,7 +63,7 @@ class RowAdam(torch.optim.Optimizer):
             state["place"] = torch.full((len(table),), -1, dtype=torch.int32, device=table.device)
             state["first"] = state["second"] = table.new_zeros(0, *table.shape[1:])
             state["counts"] = table.new_zeros(0)
-            state["rows"] = torch.tensor(0)  # how many have places
+            state["rows"] = torch.tensor(0)  # how many have places; a tensor, as all that is saved
         new_R = rows_R[state["place"][rows_R] < 0]
         if len(new_R):
             start, rows = int(state["rows"]), int(state["rows"]) + len(new_R)
