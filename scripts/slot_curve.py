@@ -82,7 +82,8 @@ def page(points: list[dict[str, Any]]) -> str:
     found = {
         name: [p for p in points if p["selection"] == name] for name in dict.fromkeys(p["selection"] for p in points)
     }
-    ticks = sorted({p["rows"] for p in points if p["selection"] != "all"})
+    ticks = sorted({p["rows"] for p in points})
+    ticks = ticks if len(ticks) > 1 else [max(1, ticks[0] // 10), ticks[0]]
     shown = series([{"method": name} for name in found])
     panels = [panel(key, said, shown, found, ticks) for key, said in FIGURES.items()]
     return "<!doctype html>" + element(
