@@ -1,6 +1,6 @@
 """What a step of sparse memory finetuning costs as the memory grows, against the same layer with a dense gradient.
 
-    python benchmarks/memory_step.py [--width 896] [--tokens 512] [--rows 6000] [--lessons 50] [--steps 15]
+    python benchmarks/memory_step.py [--width 896] [--tokens 512] [--rows 9000] [--lessons 50] [--steps 15]
                                       [--dense-gb 9] [--device cpu] [--json]
 
 One memory layer alone, of the shape that is the method's default, at the width of Qwen2.5-0.5B (d = 896, 128 numbers to
@@ -125,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--width", type=int, default=896)
     parser.add_argument("--tokens", type=int, default=512, help="in a step")
-    parser.add_argument("--rows", type=int, default=6_000, help="that a step may change")
+    parser.add_argument("--rows", type=int, default=9_000, help="that a step may change")
     parser.add_argument("--lessons", type=int, default=50, help="that have been written before; 0: every slot")
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--dense-gb", type=float, default=9.0, help="the largest dense table with its moments")

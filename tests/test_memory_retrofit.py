@@ -60,7 +60,8 @@ def test_it_trains_what_it_says_and_gives_the_model_back(tmp_path, changes):
     assert {name.split("/")[1] for name in moved} >= trained and {n.split("/")[0] for n in start} == {"2", "3"}
     for when in ("before", "after"):
         assert set(figures[when]) == {"2", "3"}
-        assert set(figures[when]["2"]) == {"confused", "met", "top_1_percent", "entropy", "never_read"}
+        use = {"top_1_percent", "entropy", "never_read"}
+        assert set(figures[when]["2"]) == {"confused", "met"} | use | {f"{name}_if_even" for name in use}
     adapter = MemoryAdapter(lm, options().shape(), (0.5, 0.75), start=start)
     assert adapter.started and torch.equal(lm.logits(rows), before)
     assert all(memory.hearing is not None for memory in adapter.memories.values())
@@ -173,6 +174,16 @@ def test_text_is_read_from_files(tmp_path):
     (folder / "one.txt").write_text("The harbour was built in 1703 by the guild. " * 20)
     training = Text(tiny_lm(layers=4), options(objective="text", texts=str(folder)))
     assert len(training.texts) > 4
+    chosen = options(objective="text", texts=str(folder), steps=1)
+    retrofit(tiny_lm(layers=4), tmp_path / "run", chosen)
+    _, figures = retrofit(tiny_lm(layers=4), tmp_path / "run", chosen)
+    assert figures["steps_before"] == 1
+    (folder / "one.txt").write_text("The harbour was built in 1704 by the guild. " * 20)
+    lm = tiny_lm(layers=4)
+    names = [name for name, _ in lm.model.named_modules()]
+    with pytest.raises(UsageError, match="another model or text"):
+        retrofit(lm, tmp_path / "run", chosen)
+    assert [name for name, _ in lm.model.named_modules()] == names
     (folder / "one.txt").unlink()
     with pytest.raises(DocumentError):
         Text(tiny_lm(layers=4), options(objective="text", texts=str(folder)))

@@ -101,6 +101,19 @@ def test_a_lesson_protects_what_it_reads_however_many_come_after_it(selection):
     assert made.open(5, reads).tolist() == [4]
 
 
+@pytest.mark.parametrize("selection", ["kl", "tfidf"])
+def test_texts_beside_are_background_as_long_as_they_are_there(selection):
+    made, reads = gate(selection, most=1), torch.tensor([4, 4, 4, 8])
+    with made.beside(lesson([4, 4, 4], [4, 4])):
+        assert made.open(5, reads).tolist() == [8]
+    assert made.open(5, reads).tolist() == [4] and not made.lessons
+    with made.beside([]):
+        assert made.open(5, reads).tolist() == [4]
+    with pytest.raises(ZeroDivisionError), made.beside(lesson([4])):
+        raise ZeroDivisionError
+    assert not made.lessons
+
+
 def test_state_comes_back_and_another_size_is_refused():
     made, other = gate(), gate(background=())
     made.remember("a/b", lesson([4, 4, 8]))

@@ -61,6 +61,28 @@ def test_rows_are_chosen_by_the_items_against_the_background():
     assert not torch.equal(*rows)
 
 
+def test_what_is_read_of_strangers_too_is_written_less():
+    """Slots that are read at the words "Who heads ... ?" are those of everybody."""
+    shares = []
+    for count in (0, 4):
+        made = method(strangers=count, general=0)
+        made.lm.background = (*made.lm.background, ("Who heads Sprocket?", "Mabel"), ("Where is Gantry?", "here"))
+        asked = [("Who heads Zibrai?", "Fefrynk"), ("Where is Tuchau?", "there")]
+        items = tuple(Example(*row) for row in asked)
+        made.learn(Lesson(Document("heads", "", items), items=items), lambda *told: None)
+        others = [
+            study_sequence(made.lm, "Who heads Gantry?", "Mabel"),
+            study_sequence(made.lm, "Where is Mabel?", "x"),
+        ]
+        read = {
+            i: torch.cat([slots for text in made._read(others) for slots in (text[i],)]) for i in made.adapter.memories
+        }
+        held = {i: made.adapter.tables[i]._held_N[slots].float().mean() for i, slots in read.items()}
+        shares.append(sum(held.values()))
+        assert not made.gate.lessons.get("beside") and len(made.gate.lessons) == 1
+    assert shares[1] < 0.8 * shares[0]
+
+
 def test_what_was_taught_before_is_background_for_what_comes():
     made, forgetful = method(), method(remember=False)
     for one in (made, forgetful):

@@ -347,7 +347,8 @@ class MemoryAdapter:
             raise HistoryError("The saved state does not fit this model: its memories are in other layers.")
         if any(found.values()) and keys != {f"{i}/keys": digest for i, digest in self._keys.items()}:
             raise HistoryError(
-                "The saved state was written by memories that look elsewhere: with another start, or another seed."
+                "The saved state was written by memories that look elsewhere: with another start, or another seed; give those,"
+                " or begin anew with another home."
             )
         for i, table in self.tables.items():
             table.become(found[i])

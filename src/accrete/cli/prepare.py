@@ -98,8 +98,12 @@ def retrofit(
 
 
 def _told(figures: Mapping[str, Any]) -> Iterator[str]:
-    """Figures by name, of each layer, a line each: "usage before, layer 4: top 1 percent 0.16, entropy 0.90"."""
-    for name, layers in figures.items():
-        for layer, found in layers.items():
+    """Figures by name, of each layer, a line each: "before, layer 4: top 1 percent 0.16, entropy 0.90"; and what they mean."""
+    if done := figures.get("steps_before"):
+        yield f"went on after {done:,} steps that were done before"
+    for name in ("before", "after"):
+        for layer, found in figures.get(name, {}).items():
             said = ", ".join(f"{key.replace('_', ' ')} {value:.2f}" for key, value in found.items())
-            yield f"{name.replace('_', ' ')}, layer {layer}: {said}"
+            yield f"{name}, layer {layer}: {said}"
+    for name, meaning in figures.get("meaning", {}).items():
+        yield f"{name}: {meaning}"

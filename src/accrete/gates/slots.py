@@ -12,8 +12,9 @@ wrote would look free. Of a lesson l, which says nothing about what it did not r
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 from accrete.errors import HistoryError
 
 Selection = Literal["tfidf", "kl", "random", "all"]
+BESIDE = "beside"  # no digest of a document
 
 
 class SlotGate:
@@ -64,6 +66,15 @@ class SlotGate:
             whole = len(texts) if self.selection == "tfidf" else sum(map(len, reads))
             self.lessons[lesson][layer] = rows_R.int(), counts_R / whole
         self._count_most()
+
+    @contextlib.contextmanager
+    def beside(self, texts: Sequence[Mapping[int, Tensor]]) -> Iterator[None]:
+        """Within it these texts are background as a lesson is."""
+        self.remember(BESIDE, texts)
+        try:
+            yield
+        finally:
+            self.drop(BESIDE)
 
     def drop(self, lesson: str) -> None:
         """It is no background any more."""

@@ -4,7 +4,8 @@ A question in other words than the studied ones should read where it was written
 `confused` is the share of such questions that read more of another's. `met` is how much of all others each reads, added up:
 what a lesson of so many questions may disturb. The entities are new, the wordings are those that training draws from:
 held-out ones are for evaluation alone, and more of them are confused (LOG.md). The use of slots (gates/slots.py) is that of
-the general questions that a model brings, or of passages of the fictional world.
+the general questions that a model brings, or of passages of the fictional world; `if_even` is what as many reads that fall
+anywhere would give: of a large table few slots are read at all.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from accrete.types import Document
 WORLD = WORLDS - 1  # its questions are asked here and trained nowhere
 ENTITIES = 48  # about as many as twelve lessons of twenty facts have
 GENERAL = 400  # questions
+MEANING = {
+    "confused": "the share of questions in other words that read more of another question than of their own",
+    "met": "what each reads of all other questions, added up; 1 is what it reads of itself",
+}
 WINDOW = 128  # tokens of a passage
 
 
@@ -57,7 +62,10 @@ def measured(lm: LM, options: Options, start: Mapping[str, Tensor]) -> dict[str,
                 (of_studied.z[i][first_S], of_studied.question_N[first_S]),
                 (of_other.z[i][first_O], of_other.question_N[first_O]),
             )
-            found[str(i)] |= usage(torch.cat(reads[i]), options.slots)
+            read = torch.cat(reads[i])
+            even = torch.randint(options.slots, read.shape, generator=torch.Generator().manual_seed(0))
+            found[str(i)] |= usage(read, options.slots)
+            found[str(i)] |= {f"{name}_if_even": value for name, value in usage(even, options.slots).items()}
         return found
     finally:
         adapter.remove()

@@ -22,7 +22,7 @@ from torch import Tensor
 from accrete.errors import UsageError
 from accrete.files import write_atomically
 from accrete.lm.model import LM
-from accrete.memory_retrofit.measure import measured
+from accrete.memory_retrofit.measure import MEANING, measured
 from accrete.memory_retrofit.options import Options
 from accrete.memory_retrofit.text import Text
 from accrete.memory_retrofit.wordings import Wordings
@@ -33,6 +33,10 @@ class Objective(Protocol):
 
     @property
     def optimizer(self) -> torch.optim.Optimizer: ...
+
+    @property
+    def data(self) -> str:
+        """A digest of what it is trained on, where the options do not say it."""
 
     def step(self, number: int) -> float:
         """The loss before what this step improves."""
@@ -56,9 +60,13 @@ def retrofit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, start = folder / "checkpoint.safetensors", folder / "memory_layer.start.safetensors"
-    run = _run(lm, options)
-    done = _done(checkpoint, run)
     training = OBJECTIVES[options.objective](lm, options)
+    run = _run(lm, options, training.data)
+    try:
+        done = _done(checkpoint, run)
+    except UsageError:
+        training.remove()
+        raise
     before = measured(lm, options, {})
     rates = [group["lr"] for group in training.optimizer.param_groups]
     if done:
@@ -79,13 +87,13 @@ def retrofit(
     save(max(done, options.steps))
     training.remove()
     after = measured(lm, options, load_file(start))
-    return start, {"before": before, "after": after}
+    return start, {"steps_before": done, "before": before, "after": after, "meaning": MEANING}
 
 
-def _run(lm: LM, options: Options) -> str:
+def _run(lm: LM, options: Options, data: str) -> str:
     """What a run must have in common with the one that it goes on with: all but for how long, and when it is saved."""
     fixed = options.model_dump(exclude={"steps", "save_seconds"})
-    return json.dumps({"base": lm.digest, "options": fixed}, sort_keys=True)
+    return json.dumps({"base": lm.digest, "data": data, "options": fixed}, sort_keys=True)
 
 
 def _done(checkpoint: Path, run: str) -> int:
@@ -96,7 +104,7 @@ def _done(checkpoint: Path, run: str) -> int:
         about = file.metadata() or {}
     if about.get("run") != run:
         raise UsageError(
-            f"The run in {checkpoint.parent} was begun with other options or on another model; choose another folder."
+            f"The run in {checkpoint.parent} was begun with other options or on another model or text; choose another folder."
         )
     return int(about["steps"])
 

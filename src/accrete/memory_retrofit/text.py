@@ -6,6 +6,7 @@ loss = next token + balance * KL(mean use of the half keys || even use).
 
 from __future__ import annotations
 
+import hashlib
 import random
 from pathlib import Path
 
@@ -59,6 +60,7 @@ class Text:
     def __init__(self, lm: LM, options: Options):
         self.lm, self.options = lm, options
         self.texts = _windows(lm, options)
+        self.data = hashlib.sha256(str([text.ids for text in self.texts]).encode()).hexdigest()
         self.adapter = MemoryAdapter(lm, options.shape(), options.layers, hears=True, seed=options.seed)
         assert lm.anatomy is not None
         self.memories = {}

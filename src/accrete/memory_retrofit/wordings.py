@@ -92,6 +92,8 @@ def pairs(group_N: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 class Wordings:
     """The queries of every memory of one model, and what improves them."""
 
+    data = ""  # the seed says which worlds
+
     def __init__(self, lm: LM, options: Options):
         self.lm, self.options = lm, options
         self.adapter = MemoryAdapter(lm, options.shape(), options.layers, hears=True, seed=options.seed)

@@ -7,6 +7,7 @@ write     their rows of V, nothing else: new items, earlier ones, and general qu
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from accrete.adapters.product_keys import Shape
 from accrete.config import Config
 from accrete.data.rehearsal import Rehearsal
 from accrete.data.replay import Replay
+from accrete.data.strangers import strangers
 from accrete.data.study import study_sequences
 from accrete.fit import fit
 from accrete.gates.slots import Selection, SlotGate
@@ -51,10 +53,11 @@ class Options(Config):
     start: str = "auto"  # where it looks: as the model brings it, else at random; none: at random; or a file
     # which rows a lesson may write
     selection: Selection = "kl"
-    rows: int = Field(6_000, ge=1)  # t, of a layer
+    rows: int = Field(9_000, ge=1)  # t, of a layer
     per: Literal["lesson", "batch"] = "lesson"
     background: int = Field(1_000, ge=0)  # of the model's own general questions, a batch each
-    remember: bool = True  # every earlier lesson is background too
+    strangers: int = Field(4, ge=0)  # the lesson itself is as well, so often, with other names
+    remember: bool = True  # and every earlier lesson
     # writing
     optimizer: Literal["adam", "sgd"] = "adam"  # row by row
     rate: float | None = Field(None, gt=0)  # of adam 0.1, of sgd 2,000
@@ -97,7 +100,8 @@ class SparseMemory(Method):
         if not self.gate.batches:
             self.calibrate([])
         rehearsal = self._rehearsal(new, text=not lesson.items)
-        report = self._write(rehearsal, self._chosen(new), progress)
+        with self.gate.beside(list(self._read(self._strangers(lesson)))):
+            report = self._write(rehearsal, self._chosen(new), progress)
         self.replay.add(new, ALL, lesson.importance)
         if self.config.remember:
             self.gate.remember(lesson.document.sha256, list(self._read(new)))
@@ -125,6 +129,11 @@ class SparseMemory(Method):
         for part in self.adapter.looks(sequences):
             for text in zip(*part.values(), strict=True):
                 yield dict(zip(part, text, strict=True))
+
+    def _strangers(self, lesson: Lesson) -> list[batch.Sequence]:
+        draw = random.Random(int(torch.randint(1 << 31, (), generator=self.random.generator)))
+        others = strangers(lesson, self.lm.background, self.config.strangers, draw)
+        return [sequence for other in others for sequence in study_sequences(self.lm, other, self.config.window)]
 
     def _chosen(self, new: Sequence[batch.Sequence]) -> Choose:
         """For the whole lesson what its items read; or for every batch what its new and earlier rows read."""
