@@ -9,6 +9,7 @@ from conftest import tiny_lm
 from accrete import Document, Example, Learner
 from accrete.adapters.product_keys import Shape, at_random
 from accrete.errors import ModelError
+from accrete.evaluate.streams import Options, make
 from accrete.lm.prompts import study_sequence
 from accrete.methods import sparse_memory
 from accrete.optim.rows import RowAdam
@@ -259,3 +260,19 @@ def test_a_commit_stores_the_rows_of_its_lesson_alone(home):
     sizes = [learner.learn(lesson(name).document).bytes for name in ("harbours", "lighthouses", "bridges")]
     rows = 80 * (64 * 4 + 8)
     assert all(rows <= size < rows + 40_000 for size in sizes), "not the whole tables, whatever came before"
+
+
+@pytest.mark.slow
+def test_of_the_embedded_model_what_is_forgotten_goes_and_the_rest_stays(home):
+    """Both documents are of the same world and share rows; what is said of the first is at the floor again."""
+    first, second = make("world", Options(lessons=2, facts=8)).tasks
+    learner = Learner(method="sparse_memory", home=home, offline=True, study="gold", max_forgetting=1.0)
+    assert learner.grade(first.probes) == 0.0, "the floor"
+    learner.learn(first.document)
+    learner.learn(second.document)
+    before = [learner.grade(task.probes) for task in (first, second)]
+    assert min(before) >= 0.8
+    metrics = learner.forget(first.document).metrics
+    assert metrics["rows_restored"] > 0 and metrics["rows_learned_again"] > 0 == metrics["rows_lost"]
+    assert learner.grade(first.probes) <= 0.1
+    assert learner.grade(second.probes) >= before[1] - 0.1
