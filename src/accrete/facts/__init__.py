@@ -1,0 +1,1 @@
+"""What is believed, since when. Imports no torch."""

@@ -1,0 +1,298 @@
+"""The memory graph: every statement ever read, since when it holds and until when. Ends at rows of SQLite.
+
+A statement says that `value` is the `relation` of `subject` from `valid_from` on. Statements about the same subject and
+relation are one history. In a history the next one ends the one before it, in the order of their dates, whatever the order in
+which they were read; so `valid_until`, `parent` and `contradicts` are derived, and taking a lesson back restores them:
+
+    2018 "Ada"   2020 "Bo"   2022 "Ada"      Ada [2018, 2020)   Bo [2020, 2022)   Ada [2022, ...)
+
+Intervals are half open and dates go as far as they are given: what changes in March 2020 has changed in "2020". Before the
+first statement nothing is known. Relations that have many values (`several`) have no order: each holds until its own end.
+A document may say an end itself (`stated_until`); then it ends there, or where the next statement begins if that is sooner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from accrete.dates import check_date
+from accrete.errors import HistoryError, UsageError
+from accrete.scoring import normalise
+from accrete.types import Fact
+
+SCHEMA = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS documents (sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, date TEXT, lesson TEXT);
+CREATE TABLE IF NOT EXISTS relations (key TEXT PRIMARY KEY, name TEXT NOT NULL, several INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS facts (id INTEGER PRIMARY KEY, subject TEXT NOT NULL, relation TEXT NOT NULL, value TEXT NOT NULL,
+    subject_key TEXT NOT NULL, relation_key TEXT NOT NULL, value_key TEXT NOT NULL, valid_from TEXT, stated_until TEXT,
+    valid_until TEXT, stated_on TEXT, document TEXT NOT NULL DEFAULT '', start INTEGER, "end" INTEGER,
+    lesson TEXT NOT NULL DEFAULT '', slot INTEGER, parent INTEGER, contradicts INTEGER, usage INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS facts_by_history ON facts (subject_key, relation_key);
+CREATE INDEX IF NOT EXISTS facts_by_relation ON facts (relation_key);
+CREATE INDEX IF NOT EXISTS facts_by_value ON facts (value_key);
+CREATE INDEX IF NOT EXISTS facts_by_lesson ON facts (lesson);
+CREATE TABLE IF NOT EXISTS probes (id INTEGER PRIMARY KEY, fact INTEGER NOT NULL REFERENCES facts ON DELETE CASCADE,
+    question TEXT NOT NULL, answers TEXT NOT NULL, as_of TEXT);
+CREATE INDEX IF NOT EXISTS probes_by_fact ON probes (fact);
+"""
+_FIELDS = ("id", "subject", "relation", "value", "valid_from", "valid_until", "stated_until", "stated_on", "document",
+           "start", "end", "lesson", "slot", "parent", "contradicts", "usage")  # fmt: skip
+_SELECT = "SELECT " + ", ".join(f'"{name}"' for name in _FIELDS) + " FROM facts"
+# As `accrete.dates.begun`: as far as both dates are given. What has no date was always there.
+_AT = "(valid_from IS NULL OR substr(valid_from, 1, length(:date)) <= :date)"
+_NOT_OVER = "(valid_until IS NULL OR substr(valid_until, 1, length(:date)) > :date)"
+_NOT_EMPTY = "(valid_until IS NULL OR valid_from IS NULL OR valid_from < valid_until)"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A row of the graph. `start` and `end` are the characters of `document` (its SHA-256) that say it.
+
+    `parent` is the statement of the same history before it; `contradicts` is the same where the value is another one.
+    """
+
+    id: int
+    subject: str
+    relation: str
+    value: str
+    valid_from: str | None
+    valid_until: str | None
+    stated_until: str | None
+    stated_on: str | None
+    document: str
+    start: int | None
+    end: int | None
+    lesson: str
+    slot: int | None
+    parent: int | None
+    contradicts: int | None
+    usage: int
+
+    @property
+    def fact(self) -> Fact:
+        return Fact(self.subject, self.relation, self.value, self.valid_from, self.valid_until)
+
+
+class FactGraph:
+    """A graph in a file, or in memory without one. One writer at a time; readers see whole transactions (WAL).
+
+    Raises HistoryError for a file that is no graph of ours.
+    """
+
+    def __init__(self, path: Path | str = ":memory:"):
+        try:
+            self._database = sqlite3.connect(path, timeout=10, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.execute("PRAGMA foreign_keys = ON")
+            self._database.executescript(_TABLES)
+            version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise HistoryError(f"The memory graph {path} cannot be opened: {error}.") from None
+        if version not in (0, SCHEMA):
+            raise HistoryError(f"The memory graph {path} was written by another version of accrete.")
+        if not version:
+            self._database.execute(f"PRAGMA user_version = {SCHEMA}")
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> FactGraph:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside stands, or nothing of it; may be nested."""
+        if self._database.in_transaction:
+            yield
+            return
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            yield
+
+    def add_document(self, sha256: str, name: str, date: str | None = None, lesson: str = "") -> None:
+        """Where statements come from; a second time its name and date are replaced."""
+        with self.transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
+                (sha256, name, date and check_date(date), lesson),
+            )
+
+    def declare_several(self, relation: str, several: bool = True) -> None:
+        """Say whether a relation has many values at once ("is a member of"): they do not contradict each other."""
+        with self.transaction():
+            self._database.execute(
+                "INSERT INTO relations VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET several = excluded.several",
+                (normalise(relation), relation, several),
+            )
+            for (subject,) in self._database.execute(
+                "SELECT DISTINCT subject_key FROM facts WHERE relation_key = ?", (normalise(relation),)
+            ).fetchall():
+                self._order(subject, normalise(relation))
+
+    def has_several(self, relation: str) -> bool:
+        row = self._database.execute("SELECT several FROM relations WHERE key = ?", (normalise(relation),)).fetchone()
+        return bool(row and row[0])
+
+    def add(
+        self,
+        fact: Fact,
+        *,
+        stated_on: str | None = None,
+        document: str = "",
+        span: tuple[int, int] | None = None,
+        lesson: str = "",
+        slot: int | None = None,
+    ) -> Statement:
+        """One more statement; the others of its history begin and end anew.
+
+        UsageError for a date that is none, an end that is not after the beginning, or an empty subject, relation or value.
+        """
+        keys = [normalise(part) for part in (fact.subject, fact.relation)]
+        value_key = normalise(fact.value) or fact.value.strip()
+        if not all((*keys, value_key)):
+            raise UsageError(
+                f'A fact needs a subject, a relation and a value, not "{fact.subject}", "{fact.relation}", "{fact.value}".'
+            )
+        for date in filter(None, (fact.valid_from, fact.valid_until, stated_on)):
+            check_date(date)
+        if fact.valid_from and fact.valid_until and fact.valid_until <= fact.valid_from:
+            raise UsageError(f"A fact ends after it begins, not from {fact.valid_from} until {fact.valid_until}.")
+        start, end = span or (None, None)
+        row = (fact.subject, fact.relation, fact.value, *keys, value_key, fact.valid_from, fact.valid_until, stated_on,
+               document, start, end, lesson, slot)  # fmt: skip
+        with self.transaction():
+            number = self._database.execute(
+                "INSERT INTO facts (subject, relation, value, subject_key, relation_key, value_key, valid_from,"
+                ' stated_until, stated_on, document, start, "end", lesson, slot)'
+                f" VALUES ({', '.join('?' * len(row))})",
+                row,
+            ).lastrowid
+            self._order(*keys)
+        return self[int(number or 0)]
+
+    def remove_lesson(self, lesson: str) -> int:
+        """Take back all that a lesson stated; what it had ended goes on. The number of statements."""
+        with self.transaction():
+            histories = self._database.execute(
+                "SELECT DISTINCT subject_key, relation_key FROM facts WHERE lesson = ?", (lesson,)
+            ).fetchall()
+            count = self._database.execute("DELETE FROM facts WHERE lesson = ?", (lesson,)).rowcount
+            self._database.execute("DELETE FROM documents WHERE lesson = ?", (lesson,))
+            for history in histories:
+                self._order(*history)
+        return count
+
+    def use(self, statements: Iterable[int]) -> None:
+        """Count that these were read for an answer."""
+        with self.transaction():
+            self._database.executemany(
+                "UPDATE facts SET usage = usage + 1 WHERE id = ?", ((one,) for one in statements)
+            )
+
+    def _order(self, subject_key: str, relation_key: str) -> None:
+        """Derive of one history who ends whom. Of statements of one date the later stated stands, then the later read."""
+        rows = self._database.execute(
+            "SELECT id, value_key, valid_from, stated_until FROM facts WHERE subject_key = ? AND relation_key = ?"
+            " ORDER BY valid_from IS NOT NULL, valid_from, stated_on IS NOT NULL, stated_on, id",
+            (subject_key, relation_key),
+        ).fetchall()
+        several = self.has_several(relation_key)
+        derived = []
+        for place, (number, value, _, stated_until) in enumerate(rows):
+            before = None if several or not place else rows[place - 1]
+            after = None if several or place + 1 == len(rows) else rows[place + 1]
+            ends = [date for date in (stated_until, after and after[2]) if date]
+            if after and not after[2]:
+                ends = [""]  # neither has a date: the later one stands, this never did
+            derived.append((min(ends, default=None), before and before[0],
+                            before[0] if before and before[1] != value else None, number))  # fmt: skip
+        self._database.executemany(
+            "UPDATE facts SET valid_until = ?, parent = ?, contradicts = ? WHERE id = ?", derived
+        )
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def __getitem__(self, number: int) -> Statement:
+        found = self._read("WHERE id = ?", number)
+        if not found:
+            raise KeyError(number)
+        return found[0]
+
+    def __len__(self) -> int:
+        return int(self._database.execute("SELECT count(*) FROM facts").fetchone()[0])
+
+    def at(self, date: str, subject: str | None = None, relation: str | None = None) -> list[Statement]:
+        """What held at a date, of everything or of this subject and relation, in the order in which it was read."""
+        check_date(date)
+        where, given = _of(subject, relation)
+        return self._read(f"WHERE {_AT} AND {_NOT_OVER} AND {_NOT_EMPTY}{where} ORDER BY id", date=date, **given)
+
+    def active(self, subject: str | None = None, relation: str | None = None) -> list[Statement]:
+        """What holds and no statement has ended."""
+        where, given = _of(subject, relation)
+        return self._read(f"WHERE valid_until IS NULL{where} ORDER BY id", **given)
+
+    def history(self, subject: str, relation: str | None = None) -> list[Statement]:
+        """All statements about a subject, or about one relation of it, in the order of their dates."""
+        where, given = _of(subject, relation)
+        order = "relation_key, valid_from IS NOT NULL, valid_from, stated_on IS NOT NULL, stated_on, id"
+        return self._read(f"WHERE 1{where} ORDER BY {order}", **given)
+
+    def neighbours(self, number: int, limit: int = 100) -> dict[str, list[Statement]]:
+        """What may be disturbed when this is written: of the same history, subject or relation, and what names it.
+
+        `same_relation` are those of other subjects, the nearest in the order of reading first.
+        """
+        one = self[number]
+        keys = {"subject": normalise(one.subject), "relation": normalise(one.relation), "value": normalise(one.value)}
+        ways = {
+            "history": "subject_key = :subject AND relation_key = :relation",
+            "same_subject": "subject_key = :subject AND relation_key <> :relation",
+            "named": "(value_key = :subject OR subject_key = :value)",
+        }
+        given = keys | {"id": number, "limit": limit}
+        found = {
+            name: self._read(f"WHERE id <> :id AND {way} ORDER BY id LIMIT :limit", **given)
+            for name, way in ways.items()
+        }
+        others = "WHERE relation_key = :relation AND subject_key <> :subject AND"  # of a million the index gives a few
+        near = self._read(f"{others} id < :id ORDER BY id DESC LIMIT :limit", **given)
+        near += self._read(f"{others} id > :id ORDER BY id LIMIT :limit", **given)
+        found["same_relation"] = sorted(near, key=lambda other: abs(other.id - number))[:limit]
+        return found
+
+    def subjects(self) -> list[tuple[str, int]]:
+        """Every subject, as it was first written, and how many statements there are about it."""
+        return self._database.execute(
+            "SELECT subject, count(*) FROM facts GROUP BY subject_key ORDER BY min(id)"
+        ).fetchall()
+
+    def document(self, sha256: str) -> tuple[str, str | None] | None:
+        """Name and date."""
+        row = self._database.execute("SELECT name, date FROM documents WHERE sha256 = ?", (sha256,)).fetchone()
+        return (row[0], row[1]) if row else None
+
+    def _read(self, rest: str, *values: object, **named: object) -> list[Statement]:
+        rows = self._database.execute(f"{_SELECT} {rest}", named or values)
+        return [Statement(*row) for row in rows]
+
+
+def _of(subject: str | None, relation: str | None) -> tuple[str, dict[str, str]]:
+    """Conditions for a subject and a relation, and what they are filled with."""
+    given = {"subject": subject, "relation": relation}
+    found = {name: normalise(value) for name, value in given.items() if value is not None}
+    return "".join(f" AND {name}_key = :{name}" for name in found), found

@@ -1,0 +1,220 @@
+"""The memory graph against a naive list: dates of any length, any order of reading, closing, reopening, taking back."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accrete.errors import HistoryError, UsageError
+from accrete.facts.graph import FactGraph
+from accrete.types import Fact
+
+YEARS = st.sampled_from(["2018", "2019", "2020"])
+MONTHS = st.builds("{}-{:02}".format, YEARS, st.integers(1, 3))
+DATES = st.one_of(YEARS, MONTHS, st.builds("{}-{:02}".format, MONTHS, st.integers(1, 3)))
+STATEMENTS = st.tuples(
+    st.sampled_from(["Ada", "Bo"]),
+    st.sampled_from(["mayor", "price"]),
+    st.sampled_from(["one", "two", "three"]),
+    st.one_of(st.none(), DATES),
+    st.one_of(st.none(), DATES),
+)
+
+
+def said(value: str, since: str | None = None, until: str | None = None) -> Fact:
+    return Fact("Tolvane", "mayor", value, since, until)
+
+
+def values(statements) -> list[str]:
+    return [one.value for one in statements]
+
+
+def naive(statements, date: str, subject: str, relation: str) -> list[str]:
+    """Of those that had begun the last by date and reading, unless its own end is over."""
+
+    def begun(when: str) -> bool:
+        return when[: len(date)] <= date
+
+    own = [(since or "", place, value, until) for place, (s, r, value, since, until) in enumerate(statements)
+           if (s, r) == (subject, relation) and begun(since or "")]  # fmt: skip
+    _, _, value, until = max(own, default=("", 0, None, None), key=lambda row: row[:2])
+    return [value] if value and not (until and begun(until)) else []
+
+
+@given(st.lists(STATEMENTS, max_size=12), DATES)
+def test_it_knows_what_a_naive_list_knows(statements, date):
+    statements = [row for row in statements if not (row[3] and row[4] and row[4] <= row[3])]
+    with FactGraph() as graph:
+        for subject, relation, value, since, until in statements:
+            graph.add(Fact(subject, relation, value, since, until))
+        for subject in ("Ada", "Bo"):
+            for relation in ("mayor", "price"):
+                assert values(graph.at(date, subject, relation)) == naive(statements, date, subject, relation)
+
+
+@given(st.lists(STATEMENTS, min_size=1, max_size=10), st.lists(STATEMENTS, max_size=6))
+def test_a_lesson_taken_back_leaves_no_trace(kept, undone):
+    def state(graph):
+        rows = graph._database.execute(
+            "SELECT subject, relation, value, valid_from, valid_until FROM facts ORDER BY id"
+        )
+        return rows.fetchall()
+
+    kept, undone = ([row for row in rows if not (row[3] and row[4] and row[4] <= row[3])] for rows in (kept, undone))
+    with FactGraph() as graph, FactGraph() as other:
+        for row in kept:
+            graph.add(Fact(*row), lesson="kept")
+            other.add(Fact(*row), lesson="kept")
+        for row in undone:
+            graph.add(Fact(*row), lesson="undone")
+        assert graph.remove_lesson("undone") == len(undone)
+        assert state(graph) == state(other)
+
+
+@given(st.permutations([said("Ada", "2018"), said("Bo", "2020-03"), said("Ada", "2022"), said("Cy", "2022-06-15")]))
+def test_the_order_of_reading_does_not_matter_where_dates_say_it(order):
+    with FactGraph() as graph:
+        for fact in order:
+            graph.add(fact)
+        asked = (
+            "2017",
+            "2018",
+            "2020-02",
+            "2020-03",
+            "2020",
+            "2021",
+            "2022",
+            "2022-05",
+            "2022-06-14",
+            "2022-06-15",
+            "2030",
+        )
+        found = [values(graph.at(date)) for date in asked]
+        assert found == [[], ["Ada"], ["Ada"], ["Bo"], ["Bo"], ["Bo"], ["Cy"], ["Ada"], ["Ada"], ["Cy"], ["Cy"]]
+        history = graph.history("tolvane", "The mayor")
+        assert [(one.valid_from, one.valid_until) for one in history] == [
+            ("2018", "2020-03"), ("2020-03", "2022"), ("2022", "2022-06-15"), ("2022-06-15", None)]  # fmt: skip
+        assert [one.parent for one in history] == [None, *(one.id for one in history[:3])]
+        assert [one.contradicts for one in history] == [one.parent for one in history]
+
+
+def test_the_same_value_again_is_no_contradiction_and_reopening_is_seen():
+    with FactGraph() as graph:
+        first, again = graph.add(said("Ada", "2018")), graph.add(said("the  ada", "2019"))
+        assert (again.parent, again.contradicts) == (first.id, None)
+        other = graph.add(said("Bo", "2020"))
+        assert other.contradicts == again.id and values(graph.active()) == ["Bo"]
+        graph.remove_lesson("")
+        assert not len(graph) and graph.active() == []
+
+
+def test_of_one_date_the_later_stated_stands_then_the_later_read():
+    with FactGraph() as graph:
+        graph.add(said("Ada", "2020"), stated_on="2021")
+        graph.add(said("Bo", "2020"), stated_on="2020")
+        assert values(graph.at("2020")) == ["Ada"]
+        graph.add(said("Cy", "2020"), stated_on="2021")
+        assert values(graph.at("2020")) == ["Cy"] and values(graph.active()) == ["Cy"]
+
+
+def test_what_has_no_date_always_was_until_a_date_ends_it():
+    with FactGraph() as graph:
+        graph.add(said("Ada"))
+        assert values(graph.at("1066")) == ["Ada"]
+        graph.add(said("Bo"))
+        assert values(graph.at("1066")) == ["Bo"]
+        graph.add(said("Cy", "2000"))
+        assert [values(graph.at(date)) for date in ("1999-12-31", "2000")] == [["Bo"], ["Cy"]]
+
+
+def test_an_end_that_is_stated_leaves_a_gap():
+    with FactGraph() as graph:
+        graph.add(said("Ada", "2010", "2014"))
+        graph.add(said("Bo", "2020"))
+        assert [values(graph.at(date)) for date in ("2013", "2014", "2019", "2020")] == [["Ada"], [], [], ["Bo"]]
+
+
+def test_relations_with_several_values_do_not_end_each_other():
+    with FactGraph() as graph:
+        graph.add(Fact("Tolvane", "has a bridge", "Old Bridge", "1900"))
+        graph.add(Fact("Tolvane", "has a bridge", "New Bridge", "2000"))
+        assert values(graph.active()) == ["New Bridge"]
+        graph.declare_several("Has a Bridge")
+        assert values(graph.at("2001")) == ["Old Bridge", "New Bridge"] and graph.has_several("has a bridge")
+        assert {one.contradicts for one in graph.active()} == {None}
+        graph.declare_several("has a bridge", False)
+        assert values(graph.active()) == ["New Bridge"]
+
+
+def test_neighbours_are_of_the_history_the_subject_the_relation_and_what_names_it():
+    with FactGraph() as graph:
+        one = graph.add(said("Ada", "2018"))
+        later, size = graph.add(said("Bo", "2020")), graph.add(Fact("tolvane", "size", "large"))
+        other, born = graph.add(Fact("Pitholm", "mayor", "Cy")), graph.add(Fact("Ada", "born in", "Pitholm"))
+        graph.add(Fact("Pitholm", "size", "small"))
+        found = graph.neighbours(one.id)
+        assert found == {
+            "history": [graph[later.id]], "same_subject": [size], "same_relation": [other], "named": [born]}  # fmt: skip
+        assert graph.neighbours(born.id)["named"] == [graph[one.id], other, graph[6]]
+        assert graph.neighbours(other.id, limit=1)["same_relation"] == [graph[later.id]]
+
+
+def test_where_it_was_said_is_kept_and_reading_is_counted():
+    with FactGraph() as graph:
+        graph.add_document("abc", "mills.txt", "2020-03", "lesson 1")
+        one = graph.add(
+            said("Ada", "2020"), document="abc", span=(3, 9), lesson="lesson 1", slot=4, stated_on="2020-03"
+        )
+        assert (one.start, one.end, one.slot, one.stated_on) == (3, 9, 4, "2020-03")
+        assert graph.document("abc") == ("mills.txt", "2020-03") and graph.subjects() == [("Tolvane", 1)]
+        graph.use([one.id, one.id])
+        assert graph[one.id].usage == 2 and one.fact == said("Ada", "2020")
+        graph.remove_lesson("lesson 1")
+        assert graph.document("abc") is None
+        with pytest.raises(KeyError):
+            graph[one.id]
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        said(""),
+        said("Ada", "20"),
+        said("Ada", "2020", "2020"),
+        said("Ada", "2021", "2020-05"),
+        Fact("The", "mayor", "x"),
+    ],
+)
+def test_what_is_no_fact_is_refused_and_nothing_is_written(fact):
+    with FactGraph() as graph, pytest.raises(UsageError):
+        graph.add(fact)
+    assert not len(FactGraph())
+
+
+def test_a_transaction_stands_or_falls_whole(tmp_path):
+    path = tmp_path / "graph.sqlite"
+    with FactGraph(path) as graph:
+        graph.add(said("Ada", "2018"))
+        with pytest.raises(ZeroDivisionError), graph.transaction():
+            graph.add(said("Bo", "2020"))
+            raise ZeroDivisionError
+        with graph.transaction():
+            graph.add(said("Cy", "2020"))
+            assert values(FactGraph(path).active()) == ["Ada"], "readers see what was there before"
+    with FactGraph(path) as graph:
+        assert values(graph.active()) == ["Cy"] and len(graph) == 2
+
+
+def test_other_files_are_refused_in_a_sentence(tmp_path):
+    path = tmp_path / "graph.sqlite"
+    path.write_text("this is no database, however long it is " * 40)
+    with pytest.raises(HistoryError, match="cannot be opened"):
+        FactGraph(path)
+    path.unlink()
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 99")
+    with pytest.raises(HistoryError, match="another version"):
+        FactGraph(path)
