@@ -22,6 +22,7 @@ from types import TracebackType
 
 from accrete.dates import check_date
 from accrete.errors import HistoryError, UsageError
+from accrete.facts.values import value_key
 from accrete.scoring import normalise
 from accrete.types import Fact
 
@@ -162,8 +163,8 @@ class FactGraph:
         UsageError for a date that is none, an end that is not after the beginning, or an empty subject, relation or value.
         """
         keys = [normalise(part) for part in (fact.subject, fact.relation)]
-        value_key = normalise(fact.value) or fact.value.strip()
-        if not all((*keys, value_key)):
+        key = value_key(fact.value)
+        if not all((*keys, key)):
             raise UsageError(
                 f'A fact needs a subject, a relation and a value, not "{fact.subject}", "{fact.relation}", "{fact.value}".'
             )
@@ -172,7 +173,7 @@ class FactGraph:
         if fact.valid_from and fact.valid_until and fact.valid_until <= fact.valid_from:
             raise UsageError(f"A fact ends after it begins, not from {fact.valid_from} until {fact.valid_until}.")
         start, end = span or (None, None)
-        row = (fact.subject, fact.relation, fact.value, *keys, value_key, fact.valid_from, fact.valid_until, stated_on,
+        row = (fact.subject, fact.relation, fact.value, *keys, key, fact.valid_from, fact.valid_until, stated_on,
                document, start, end, lesson, slot)  # fmt: skip
         with self.transaction():
             number = self._database.execute(
