@@ -60,7 +60,7 @@ _ISO = re.compile(r"\d{4}-\d{2}(?:-\d{2})?")
 
 
 def value_key(value: str) -> str:
-    """A text that two values have in common if and only if they are taken for the same; empty for a value that says nothing."""
+    """What two values have in common if and only if they are taken for the same; empty for one that says nothing."""
     text = " ".join(value.split()).strip(" .;")
     return _date(text) or _quantity(text) or normalise(text) or text
 
