@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -51,3 +52,12 @@ def test_a_lesson_without_names_is_asked_as_it_is():
     known = Lesson(Document("x"), items=(Example("Who owns the Mill?", "nobody"),))
     (other,) = strangers(known, GENERAL, 1, random.Random(0))
     assert other.items == known.items
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("What's O'Brien's Mill?", r"What's O'(Aldby|Ashmere|Tarn|Bree)'s Mill\?"), ("7 who?", r"7 \w+\?"), ("", "")],
+)
+def test_single_letters_and_numbers_are_no_names(asked, expected):
+    (other,) = strangers(Lesson(Document("x"), items=(Example(asked, "nobody"),)), GENERAL, 1, random.Random(0))
+    assert re.fullmatch(expected, other.items[0].question)

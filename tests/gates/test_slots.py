@@ -126,10 +126,23 @@ def test_state_comes_back_and_another_size_is_refused():
     assert other.open(5, torch.tensor([0, 4, 4, 8])).tolist() == made.open(5, torch.tensor([0, 4, 4, 8])).tolist()
     with pytest.raises(HistoryError, match="another size"):
         SlotGate(16, "kl", 2, torch.Generator()).load_state_dict(made.state_dict())
-    made.forget()
+    made.reset()
     assert made.state_dict()["a/b/5/slots"].tolist() == [4, 8]
     made.drop("a/b")
     assert made.state_dict() == {"batches": 0, "slots": SLOTS, "lessons": []}
+
+
+@pytest.mark.parametrize("selection", ["kl", "tfidf"])
+def test_lessons_that_another_selection_remembered_count_as_its_own(selection):
+    """--set selection=... in a home that was taught: TF-IDF counts texts, KL counts reads."""
+    texts = lesson([1, 1, 2, 3], [1, 1, 3, 3])
+    own, other = gate(selection), gate("kl" if selection == "tfidf" else "tfidf")
+    own.remember("a", texts)
+    other.remember("a", texts)
+    taken = gate(selection)
+    taken.load_state_dict(other.state_dict())
+    rows, counts = torch.tensor([0, 1, 3, 4]), torch.tensor([6, 2, 2, 4])
+    assert taken.scores(5, counts, rows).tolist() == own.scores(5, counts, rows).tolist()
 
 
 def test_a_state_stays_as_it_was_saved_while_counting_goes_on():

@@ -15,12 +15,25 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from accrete.errors import ModelError, UsageError
+
+
+def _several(given: object) -> object:
+    """One number, or numbers between commas, as well as a list."""
+    if isinstance(given, str):
+        return tuple(given.split(","))
+    return (given,) if isinstance(given, (int, float)) else given
+
+
+Depths = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=1), BeforeValidator(_several)]
+"""Where memories stand, as shares of the depth: layers=0.5, layers=0.375,0.5 or layers=[0.375, 0.5]."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,8 @@ def retrofit(
     train = getattr(method, "retrofit", None)
     if train is None:
         raise UsageError(f"{settings.method} has nothing to retrofit; `accrete methods` says which methods have.")
-    given = {key: parse_value(value, key) for key, _, value in (text.partition("=") for text in session.set or [])}
+    pairs = (text.removeprefix(f"{settings.method}.").partition("=") for text in session.set or [])
+    given = {key: parse_value(value, key) for key, _, value in pairs}
     config = build(method.RetrofitConfig, given, f"what {settings.method} is retrofitted with")  # type: ignore[attr-defined]
     lm = load(settings.model, device=settings.device, dtype=settings.dtype, offline=settings.offline)
     ticker, started = Ticker("retrofit", bool(session.json)), time.monotonic()
@@ -100,7 +101,10 @@ def retrofit(
 def _told(figures: Mapping[str, Any]) -> Iterator[str]:
     """Figures by name, of each layer, a line each: "before, layer 4: top 1 percent 0.16, entropy 0.90"; and what they mean."""
     if done := figures.get("steps_before"):
-        yield f"went on after {done:,} steps that were done before"
+        over = done >= figures["steps"]
+        yield f"{done:,} steps were done before" + (
+            ": nothing was left to train" if over else "; it went on from there"
+        )
     for name in ("before", "after"):
         for layer, found in figures.get(name, {}).items():
             said = ", ".join(f"{key.replace('_', ' ')} {value:.2f}" for key, value in found.items())

@@ -2,7 +2,9 @@
 
 "Who owns Pitholm Mill?" becomes "Who owns Aldby Mill?". What is read there as well is not what tells Pitholm Mill apart, and a
 lesson that writes there is heard by every question of the same form. No list of names is needed: a word is a name here if no
-general question or answer has it, and what takes its place are words that only one of them has. Ends at lessons.
+general question or answer has it, and what takes its place are words that only one of them has; a capital stands for a
+capital. So a rare verb is taken for a name too, numbers and single letters are not, and where general questions and lessons
+are not of one language, or a script has no capitals, little is said about anybody. Ends at lessons.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ def strangers(lesson: Lesson, general: Sequence[tuple[str, str]], count: int, dr
     `general` has questions with their answers. A name stays the same within one of the lessons.
     """
     counts = Counter(word for row in general for word in set(_WORD.findall(" ".join(row))))
-    rare = [word for word, n in counts.items() if n == 1]
+    rare = [word for word, n in counts.items() if n == 1 and len(word) > 1]
     names = {True: [word for word in rare if word[0].isupper()], False: [word for word in rare if word[0].islower()]}
     if not names[True]:
         return []
@@ -37,7 +39,7 @@ def _with_other_names(lesson: Lesson, known: Counter[str], names: dict[bool, lis
     def other(match: re.Match[str]) -> str:
         word = match[0]
         of_its_kind = names[word[0].isupper()]
-        if word in known or not of_its_kind:
+        if word in known or len(word) == 1 or not of_its_kind:
             return word
         return others.setdefault(word, draw.choice(of_its_kind))
 

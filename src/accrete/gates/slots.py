@@ -22,8 +22,10 @@ from torch import Tensor
 
 from accrete.errors import HistoryError
 
+_SAVED = ("slots", "of_reads", "of_texts")
 Selection = Literal["tfidf", "kl", "random", "all"]
-BESIDE = "beside"  # no digest of a document
+Common = dict[int, tuple[Tensor, Tensor, Tensor]]
+"""By layer rows [R], their share of all reads [R], for KL, and the share of texts that read them [R], for TF-IDF."""
 
 
 class SlotGate:
@@ -35,12 +37,11 @@ class SlotGate:
         self.containing: dict[int, Tensor] = {}  # df_i
         self.reads: dict[int, Tensor] = {}  # C_i
         self.totals: dict[int, int] = {}  # sum of C
-        self.lessons: dict[
-            str, dict[int, tuple[Tensor, Tensor]]
-        ] = {}  # by layer: rows [R], and how common they are [R]
-        self._most: dict[int, Tensor] = {}  # in the lesson that reads a slot most, [N]
+        self.lessons: dict[str, Common] = {}
+        self._beside: Common = {}
+        self._most: dict[int, Tensor] = {}  # how common a slot is where it is most common, [N]
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Count the background anew; lessons stay."""
         self.batches, self.containing, self.reads, self.totals = 0, {}, {}, {}
 
@@ -57,24 +58,19 @@ class SlotGate:
 
     def remember(self, lesson: str, texts: Sequence[Mapping[int, Tensor]]) -> None:
         """What was learned: a background of its own, of the slots that each of its texts reads, by layer."""
-        self.lessons[lesson] = {}
-        for layer in texts[0] if texts else ():
-            reads = [
-                torch.unique(text[layer]) if self.selection == "tfidf" else text[layer].flatten() for text in texts
-            ]
-            rows_R, counts_R = torch.unique(torch.cat(reads), return_counts=True)
-            whole = len(texts) if self.selection == "tfidf" else sum(map(len, reads))
-            self.lessons[lesson][layer] = rows_R.int(), counts_R / whole
+        self.lessons[lesson] = _common(texts)
         self._count_most()
 
     @contextlib.contextmanager
     def beside(self, texts: Sequence[Mapping[int, Tensor]]) -> Iterator[None]:
         """Within it these texts are background as a lesson is."""
-        self.remember(BESIDE, texts)
         try:
+            self._beside = _common(texts)
+            self._count_most()
             yield
         finally:
-            self.drop(BESIDE)
+            self._beside = {}
+            self._count_most()
 
     def drop(self, lesson: str) -> None:
         """It is no background any more."""
@@ -83,8 +79,9 @@ class SlotGate:
 
     def _count_most(self) -> None:
         self._most = {}
-        for layers in self.lessons.values():
-            for layer, (rows_R, common_R) in layers.items():
+        for layers in (*self.lessons.values(), self._beside):
+            for layer, (rows_R, of_reads_R, of_texts_R) in layers.items():
+                common_R = of_texts_R if self.selection == "tfidf" else of_reads_R
                 if layer not in self._most:
                     self._most[layer] = torch.zeros(self.slots, device=rows_R.device)
                 self._most[layer][rows_R] = torch.maximum(self._most[layer][rows_R], common_R)
@@ -120,14 +117,14 @@ class SlotGate:
             counts = {"rows": rows_R, "reads": reads_N[rows_R], "containing": self.containing[i][rows_R]}
             state |= {f"{i}/{name}": t.int() for name, t in counts.items()}
         for lesson, layers in self.lessons.items():
-            for i, (rows_R, common_R) in layers.items():
-                state |= {f"{lesson}/{i}/slots": rows_R, f"{lesson}/{i}/common": common_R}
+            for i, shares in layers.items():
+                state |= {f"{lesson}/{i}/{name}": t for name, t in zip(_SAVED, shares, strict=True)}
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state.get("slots") != self.slots:
             raise HistoryError("The saved counts are of a memory of another size.")
-        self.forget()
+        self.reset()
         self.batches = int(state["batches"])
         for layer in [int(key.partition("/")[0]) for key in state if key.endswith("/rows")]:
             rows_R, reads_R, containing_R = (
@@ -140,8 +137,19 @@ class SlotGate:
         self.lessons = {lesson: {} for lesson in state["lessons"]}
         for name in [key.removesuffix("/slots") for key in state if key.endswith("/slots")]:
             lesson, _, of_layer = name.rpartition("/")
-            self.lessons[lesson][int(of_layer)] = state[f"{name}/slots"], state[f"{name}/common"]
+            rows_R, of_reads_R, of_texts_R = (state[f"{name}/{part}"] for part in _SAVED)
+            self.lessons[lesson][int(of_layer)] = rows_R, of_reads_R, of_texts_R
         self._count_most()
+
+
+def _common(texts: Sequence[Mapping[int, Tensor]]) -> Common:
+    found = {}
+    for layer in texts[0] if texts else ():
+        reads = torch.cat([text[layer].flatten() for text in texts])
+        rows_R, counts_R = torch.unique(reads, return_counts=True)
+        _, texts_R = torch.unique(torch.cat([torch.unique(text[layer]) for text in texts]), return_counts=True)
+        found[layer] = rows_R.int(), counts_R / len(reads), texts_R / len(texts)
+    return found
 
 
 def usage(slots: Tensor, count: int) -> dict[str, float]:

@@ -33,6 +33,11 @@ GENERAL = 400  # questions
 MEANING = {
     "confused": "the share of questions in other words that read more of another question than of their own",
     "met": "what each reads of all other questions, added up; 1 is what it reads of itself",
+    "top 1 percent": "the share of all reads that the most read hundredth of the slots takes",
+    "entropy": "of the reads; 1 where all slots are read alike",
+    "never read": "the share of the slots",
+    "if even": "what as many reads that fall anywhere would give",
+    "before": "queries and keys at random, which look with the state alone",
 }
 WINDOW = 128  # tokens of a passage
 

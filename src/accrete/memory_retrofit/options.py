@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from accrete.adapters.product_keys import Shape
+from accrete.adapters.product_keys import Depths, Shape
 from accrete.config import Config
 
 
@@ -14,7 +14,7 @@ class Options(Config):
     objective: Literal["wordings", "text"] = "wordings"
     steps: int = Field(600, ge=1)
     # the memory
-    layers: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field((0.375, 0.5), min_length=1)
+    layers: Depths = (0.375, 0.5)
     slots: int = Field(1_048_576, ge=4)
     heads: int = Field(4, ge=1)
     top_k: int = Field(8, ge=1)

@@ -61,21 +61,33 @@ def retrofit(
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, start = folder / "checkpoint.safetensors", folder / "memory_layer.start.safetensors"
     training = OBJECTIVES[options.objective](lm, options)
-    run = _run(lm, options, training.data)
     try:
+        run = _run(lm, options, training.data)
         done = _done(checkpoint, run)
-    except UsageError:
+        before = measured(lm, options, {})
+        if done:
+            _load(training.optimizer, checkpoint)
+
+        def save(steps: int) -> None:
+            _save(training.optimizer, checkpoint, {"run": run, "steps": str(steps)})
+            write_atomically(start, lambda place: save_file(training.tensors(), place))
+
+        _train(training, done, options, save, progress)
+    finally:
         training.remove()
-        raise
-    before = measured(lm, options, {})
+    after = measured(lm, options, load_file(start))
+    return start, {"steps_before": done, "steps": options.steps, "before": before, "after": after, "meaning": MEANING}
+
+
+def _train(
+    training: Objective,
+    done: int,
+    options: Options,
+    save: Callable[[int], None],
+    progress: Callable[[int, float], None],
+) -> None:
+    """From `done` to the last step; the rate falls over the second half of them, so a longer run goes on at a higher one."""
     rates = [group["lr"] for group in training.optimizer.param_groups]
-    if done:
-        _load(training.optimizer, checkpoint)
-
-    def save(number: int) -> None:
-        _save(training.optimizer, checkpoint, {"run": run, "steps": str(number)})
-        write_atomically(start, lambda place: save_file(training.tensors(), place))
-
     saved = time.monotonic()
     for number in range(done, options.steps):
         for group, rate in zip(training.optimizer.param_groups, rates, strict=True):
@@ -85,9 +97,6 @@ def retrofit(
             save(number + 1)
             saved = time.monotonic()
     save(max(done, options.steps))
-    training.remove()
-    after = measured(lm, options, load_file(start))
-    return start, {"steps_before": done, "before": before, "after": after, "meaning": MEANING}
 
 
 def _run(lm: LM, options: Options, data: str) -> str:

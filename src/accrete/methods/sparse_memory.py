@@ -11,14 +11,14 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from accrete.adapters.memory_layer import Choose, MemoryAdapter
-from accrete.adapters.product_keys import Shape
+from accrete.adapters.product_keys import Depths, Shape
 from accrete.config import Config
 from accrete.data.rehearsal import Rehearsal
 from accrete.data.replay import Replay
@@ -44,7 +44,7 @@ ALL = "all"  # lessons are one domain of the replay: a slot does not know domain
 
 class Options(Config):
     # the memory
-    layers: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field((0.375, 0.5), min_length=1)  # shares of the depth
+    layers: Depths = (0.375, 0.5)  # shares of the depth
     slots: int = Field(1_048_576, ge=4)  # of a table: a square number
     heads: int = Field(4, ge=1)
     top_k: int = Field(8, ge=1)  # slots that a head reads
@@ -118,8 +118,10 @@ class SparseMemory(Method):
         """Count anew which slots are read by these texts and by the model's own general questions, a batch each."""
         ids = self.lm.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
         sequences = [batch.Sequence(tuple(one[: self.lm.context_length])) for one in ids if one]
-        sequences += [study_sequence(self.lm, *row) for row in self.lm.background[: self.config.background]]
-        self.gate.forget()
+        told = set(texts)
+        own = [row for row in self.lm.background[: self.config.background] if " ".join(row) not in told]
+        sequences += [study_sequence(self.lm, *row) for row in own]
+        self.gate.reset()
         with self.adapter.off():
             for text in self._read(sequences):
                 self.gate.note(text)
@@ -131,6 +133,8 @@ class SparseMemory(Method):
                 yield dict(zip(part, text, strict=True))
 
     def _strangers(self, lesson: Lesson) -> list[batch.Sequence]:
+        if self.config.selection in ("random", "all"):
+            return []
         draw = random.Random(int(torch.randint(1 << 31, (), generator=self.random.generator)))
         others = strangers(lesson, self.lm.background, self.config.strangers, draw)
         return [sequence for other in others for sequence in study_sequences(self.lm, other, self.config.window)]
@@ -208,20 +212,25 @@ class SparseMemory(Method):
         counts = {i: table.forget(sha256) for i, table in tables.items()}
         shared = {i: rows_R for i, (_, rows_R) in counts.items()}
         restored, again = sum(count for count, _ in counts.values()), sum(map(len, shared.values()))
-        steps = 0
-        written = {i: torch.zeros_like(rows_R, dtype=torch.bool) for i, rows_R in shared.items()}
+        steps, enough = 0, True
+        lost = {i: torch.zeros_like(rows_R, dtype=torch.bool) for i, rows_R in shared.items()}
         for place, name in enumerate(lessons[number + 1 :], number + 1):
             of_it = {i: torch.isin(rows_R, tables[i].writes[name][0]) for i, rows_R in shared.items()}
             studied = self.replay.of_lesson(ALL, place)
             if studied and any(map(torch.any, of_it.values())):
                 rows = {i: shared[i][of_it[i]] for i in shared}
-                steps += self._write(self._rehearsal(studied), self._these(rows), _silent).steps
-                written = {i: written[i] | of_it[i] for i in shared}
+                rehearsal = self._rehearsal(studied)
+                steps += self._write(rehearsal, self._these(rows), _silent).steps
+                enough = enough and rehearsal.learned
+            elif not studied:
+                lost = {i: lost[i] | of_it[i] for i in shared}
             for table in tables.values():
                 table.rewrite(name)
-        learned = sum(int(rows_R.sum()) for rows_R in written.values())
+        learned = again - sum(int(lost_R.sum()) for lost_R in lost.values())
         how = f"{restored - again:,} rows are as they were before it"
         how += f", {learned:,} that later lessons share were learned again" if again else ", no later lesson shares any"
+        if not enough:
+            how += ", not all of them as well as before"
         if again > learned:
             how += f", {again - learned:,} are of later lessons of which replay keeps nothing: they lost these"
         return {
@@ -230,6 +239,7 @@ class SparseMemory(Method):
             "rows_learned_again": learned,
             "rows_lost": again - learned,
             "steps": steps,
+            "stopped_at_limit": not enough,
         }
 
     def _these(self, rows: Mapping[int, Tensor]) -> Choose:
