@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import io
+import textwrap
+import tokenize
+import types
+import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -41,6 +49,54 @@ def _keys(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
             return []
         schema = inner
     return list(schema.model_fields)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A key of a configuration: what it may be, what it is unless said, and the comment that stands beside it."""
+
+    name: str
+    values: str
+    default: Any
+    meaning: str
+
+
+def options_of(schema: type[Config]) -> list[Option]:
+    """All keys in their order; without a source file they have no meaning."""
+    try:
+        comments = _comments(textwrap.dedent(inspect.getsource(schema)))
+    except OSError:
+        comments = {}
+    return [
+        Option(name, _spoken(field.annotation), field.get_default(call_default_factory=False), comments.get(name, ""))
+        for name, field in schema.model_fields.items()
+    ]
+
+
+def _comments(source: str) -> dict[str, str]:
+    """By key, the comment at the end of its definition."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    at_line = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    body = ast.parse(source).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return {
+        node.target.id: at_line[node.end_lineno]
+        for node in body.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.end_lineno in at_line
+    }
+
+
+def _spoken(annotation: Any) -> str:
+    """A type as one says it: "tfidf | kl", "number", "yes or no"."""
+    if typing.get_origin(annotation) is Literal:
+        return " | ".join(map(str, typing.get_args(annotation)))
+    parts = typing.get_args(annotation)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return " or ".join("null" if part is type(None) else _spoken(part) for part in parts)
+    if typing.get_origin(annotation) in (tuple, list):
+        return "list"
+    plain = {bool: "true | false", int: "whole number", float: "number", str: "text"}
+    return plain.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Any]:

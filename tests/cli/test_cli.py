@@ -147,6 +147,22 @@ def test_methods(invoke):
     assert "full_finetune" in invoke("methods").stdout
 
 
+def test_the_options_of_a_method_are_listed_with_what_they_mean(invoke):
+    found = parsed(invoke("methods", "sparse_memory", options=["--json"]))
+    options = {option["name"]: option for option in found["learn"]}
+    assert options["selection"]["values"] == "tfidf | kl | random | all" and options["layers"]["default"] == [
+        0.375,
+        0.5,
+    ]
+    assert options["rate"]["values"] == "number or null" and "general questions" in options["background"]["meaning"]
+    assert {"objective", "steps"} <= {option["name"] for option in found["retrofit"]}
+    said = invoke("methods", "ttt").stdout
+    assert "learn --set" in said and "retrofit --set" in said
+    assert "retrofit" not in parsed(invoke("methods", "retrieve", options=["--json"]))
+    wrong = invoke("methods", "nope")
+    assert wrong.exit_code == 2 and "Known: " in wrong.stderr
+
+
 def test_options_are_taken_before_and_after_the_verb(model_directory, home, tmp_path):
     options = ["--home", str(home), "--model", str(model_directory), "--method", "full_finetune", "--json", "--offline"]
     results = [CliRunner().invoke(app, line) for line in (["status", *options], [*options, "status"])]

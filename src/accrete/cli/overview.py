@@ -1,5 +1,6 @@
 """The verbs that look: status, methods, domains, forgetting, doctor."""
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,10 +49,16 @@ def _told(value: Any) -> str:
 
 
 @verb
-def methods(session: Session) -> None:
-    """List the ways of learning."""
+def methods(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="The options of this one.", show_default=False)] = "",
+) -> None:
+    """List the ways of learning, or the options of one of them, which --set changes."""
     from accrete.methods import DEFAULT, base
 
+    if name:
+        _options(session, base.find(name))
+        return
     rows: list[dict[str, Any]] = [
         {"name": name, "summary": base.summary(name), "capabilities": base.capabilities(name)} for name in base.names()
     ]
@@ -64,6 +71,26 @@ def methods(session: Session) -> None:
         console.print(table)
 
     session.print(rows, human)
+
+
+def _options(session: Session, method: Any) -> None:
+    """Of learning, and of its retrofit where it has one."""
+    from accrete.config import options_of
+
+    schemas = {"learn": method.Config} | (
+        {"retrofit": method.RetrofitConfig} if hasattr(method, "RetrofitConfig") else {}
+    )
+    found = {step: [vars(option) for option in options_of(schema)] for step, schema in schemas.items()}
+
+    def human(console: "Console") -> None:
+        for step, options in found.items():
+            table = plain_table(f"{step} --set", "default", "may be", "meaning")
+            for one in options:
+                default = list(one["default"]) if isinstance(one["default"], tuple) else one["default"]
+                table.add_row(one["name"], json.dumps(default), one["values"], one["meaning"])
+            console.print(table)
+
+    session.print(found, human)
 
 
 @verb

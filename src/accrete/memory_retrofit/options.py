@@ -11,10 +11,10 @@ from accrete.config import Config
 
 
 class Options(Config):
-    objective: Literal["wordings", "text"] = "wordings"
-    steps: int = Field(600, ge=1)
+    objective: Literal["wordings", "text"] = "wordings"  # questions in other words look alike; or next token on text
+    steps: int = Field(600, ge=1)  # in all; more of them go on with a run that is there
     # the memory
-    layers: Depths = (0.375, 0.5)
+    layers: Depths = (0.375, 0.5)  # these five as the lessons will have them
     slots: int = Field(1_048_576, ge=4)
     heads: int = Field(4, ge=1)
     top_k: int = Field(8, ge=1)
@@ -28,16 +28,16 @@ class Options(Config):
     sharpness: float = Field(8.0, gt=0)  # of the half keys: how much fewer slots share a look
     # text
     texts: str = ""  # a file or a folder; without it passages of the fictional world
-    batch_size: int = Field(16, ge=1)
-    window: int = Field(128, ge=2)
-    gated: bool = False
-    keys_rate: float = Field(3e-3, gt=0)
-    values_rate: float = Field(1e-2, gt=0)
+    batch_size: int = Field(16, ge=1)  # windows of text a step
+    window: int = Field(128, ge=2)  # tokens of one
+    gated: bool = False  # W_g and W_o are trained as well
+    keys_rate: float = Field(3e-3, gt=0)  # of Adam, for the half keys
+    values_rate: float = Field(1e-2, gt=0)  # and for V, which is thrown away
     balance: float = Field(0.01, ge=0)  # weight of the half keys being used evenly
     # both
     rate: float = Field(1e-3, gt=0)  # of Adam, falling to nothing over the second half
-    save_seconds: float = Field(60.0, ge=0)
-    seed: int = Field(0, ge=0)
+    save_seconds: float = Field(60.0, ge=0)  # between two checkpoints
+    seed: int = Field(0, ge=0)  # of the fictional worlds, and of what is drawn
 
     def shape(self) -> Shape:
         return Shape(self.slots, self.heads, self.top_k, self.key_width)

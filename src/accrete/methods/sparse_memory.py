@@ -44,37 +44,37 @@ ALL = "all"  # lessons are one domain of the replay: a slot does not know domain
 
 class Options(Config):
     # the memory
-    layers: Depths = (0.375, 0.5)  # shares of the depth
+    layers: Depths = (0.375, 0.5)  # where tables stand: shares of the depth
     slots: int = Field(1_048_576, ge=4)  # of a table: a square number
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)  # that look apart, in one table
     top_k: int = Field(8, ge=1)  # slots that a head reads
-    key_width: int = Field(64, ge=2)
+    key_width: int = Field(64, ge=2)  # numbers in a head's query and in a key
     shared: bool = False  # one table for all layers
     start: str = "auto"  # where it looks: as the model brings it, else at random; none: at random; or a file
     # which rows a lesson may write
-    selection: Selection = "kl"
-    rows: int = Field(9_000, ge=1)  # t, of a layer
-    per: Literal["lesson", "batch"] = "lesson"
-    background: int = Field(1_000, ge=0)  # of the model's own general questions, a batch each
-    strangers: int = Field(4, ge=0)  # the lesson itself is as well, so often, with other names
-    remember: bool = True  # and every earlier lesson
+    selection: Selection = "kl"  # by how surprising a read is, two ways; or of what is read at random, or all
+    rows: int = Field(9_000, ge=1)  # t: so many of each layer at most
+    per: Literal["lesson", "batch"] = "lesson"  # they are chosen once for a lesson, or anew for every step
+    background: int = Field(1_000, ge=0)  # at most so many of the model's general questions say what is no surprise
+    strangers: int = Field(4, ge=0)  # so many copies of the lesson with other names say so too
+    remember: bool = True  # and what every earlier lesson reads
     # writing
     optimizer: Literal["adam", "sgd"] = "adam"  # row by row
     rate: float | None = Field(None, gt=0)  # of adam 0.1, of sgd 2,000
-    floor: float = Field(0.15, ge=0)  # of adam: rows with less than this share of the usual gradient hardly move
+    floor: float = Field(0.15, ge=0)  # of adam: a row with less than this share of the usual gradient hardly moves
     batch_size: int = Field(16, ge=1)  # new items a step
     replay: int = Field(16, ge=0)  # earlier ones beside them
-    replay_capacity: int = Field(2_000, ge=0)
+    replay_capacity: int = Field(2_000, ge=0)  # earlier ones that are kept
     general: int = Field(8, ge=0)  # general questions beside those
     kl_weight: float = Field(10.0, ge=0)  # of being held to the base on them
     enough: float = Field(0.02, ge=0)  # nats per target of the items at which the lesson ends
-    min_epochs: int = Field(15, ge=1)
-    max_epochs: int = Field(80, ge=1)
-    max_steps: int = Field(2_000, ge=1)
+    min_epochs: int = Field(15, ge=1)  # over the items, however soon they are learned
+    max_epochs: int = Field(80, ge=1)  # over the items
+    max_steps: int = Field(2_000, ge=1)  # of any lesson
     text_epochs: int = Field(8, ge=1)  # over a text without items,
     text_steps: int = Field(60, ge=1)  # for about so many steps at least
     window: int = Field(256, ge=2)  # tokens of text read at once
-    seed: int = 0
+    seed: int = 0  # of keys without a start, and of what is drawn
 
 
 class SparseMemory(Method):
