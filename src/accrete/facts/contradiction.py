@@ -1,0 +1,98 @@
+"""What a new fact says against what is believed. Ends at sentences, and at what becomes of the two.
+
+A fact contradicts a statement of the same subject and relation that holds when it begins and has another value (values.py:
+"1.2 km" is "1,200 metres"), unless the relation has several values at once. Which relations those are is declared, or learned:
+a document that gives a subject two values of one date means both.
+
+    supersede   the new one holds from its date on, the old one until then (what the graph does by itself)
+    branch      both are kept and both are read: the relation has several values from now on
+    ask         somebody is asked, each time
+    reject      the new one is not written
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from accrete.dates import spoken
+from accrete.facts.graph import FactGraph, Statement
+from accrete.facts.values import same_value, value_key
+from accrete.scoring import normalise
+from accrete.types import Fact
+
+OnConflict = Literal["supersede", "branch", "ask", "reject"]
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A new fact, and the statement that holds at its date, from the document of this name."""
+
+    new: Fact
+    old: Statement
+    document: str = ""
+
+    def __str__(self) -> str:
+        """'contradicts "Ada" (mayor of Tolvane; town.txt, 2018): superseded from 2020'"""
+        stands = [part for part in (self.document, spoken(self.old.valid_from)) if part]
+        where = "; ".join([f"{self.old.relation} of {self.old.subject}", *([", ".join(stands)] if stands else [])])
+        return f'contradicts "{self.old.value}" ({where}): {self._outcome()}'
+
+    def _outcome(self) -> str:
+        if not self.new.valid_from:
+            return "superseded" if not self.old.valid_from else "older than what has a date, and not believed any more"
+        if self.old.valid_from == self.new.valid_from:
+            return "of the same date, so what was stated later stands"
+        return f"superseded from {spoken(self.new.valid_from)}"
+
+
+def contradictions(graph: FactGraph, facts: Iterable[Fact]) -> list[Contradiction]:
+    """Of each fact what it contradicts in the graph as it is: the statement that holds at its date, if it says otherwise."""
+    found = []
+    for fact in facts:
+        if graph.has_several(fact.relation):
+            continue
+        for old in _holding(graph, fact):
+            if not same_value(old.value, fact.value):
+                known = graph.document(old.document)
+                found.append(Contradiction(fact, old, known[0] if known else ""))
+    return found
+
+
+def _holding(graph: FactGraph, fact: Fact) -> list[Statement]:
+    if fact.valid_from:
+        return graph.at(fact.valid_from, fact.subject, fact.relation)
+    return graph.active(fact.subject, fact.relation)
+
+
+def settle(
+    graph: FactGraph,
+    facts: Sequence[Fact],
+    on_conflict: OnConflict = "supersede",
+    ask: Callable[[Contradiction], OnConflict] = lambda found: "supersede",
+) -> tuple[list[Fact], list[Contradiction]]:
+    """The facts that are to be written, and what they contradict; `branch` changes the relation in the graph."""
+    kept, found = [], []
+    for fact in facts:
+        against = contradictions(graph, [fact])
+        found += against
+        decided = {ask(one) if on_conflict == "ask" else on_conflict for one in against}
+        if "branch" in decided:
+            graph.declare_several(fact.relation)
+        if "reject" not in decided:
+            kept.append(fact)
+    return kept, found
+
+
+def with_several_values(facts: Iterable[Fact]) -> list[str]:
+    """The relations of which one document gives a subject several values at one time: they are meant together."""
+    values = defaultdict(set)
+    names: dict[str, str] = {}
+    for fact in facts:
+        relation = normalise(fact.relation)
+        names.setdefault(relation, fact.relation)
+        values[normalise(fact.subject), relation, fact.valid_from].add(value_key(fact.value))
+    several = {relation for (_, relation, _), said in values.items() if len(said) > 1}
+    return [name for relation, name in names.items() if relation in several]

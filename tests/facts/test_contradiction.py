@@ -1,0 +1,79 @@
+"""What contradicts what, how it is announced, and what becomes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from accrete.facts.contradiction import contradictions, settle, with_several_values
+from accrete.facts.graph import FactGraph
+from accrete.types import Fact
+
+
+def mayor(value: str, since: str | None = None) -> Fact:
+    return Fact("Tolvane", "mayor", value, since)
+
+
+@pytest.fixture
+def graph():
+    with FactGraph() as made:
+        made.add_document("abc", "town.txt", "2018")
+        made.add(mayor("Ada Bree", "2018"), document="abc")
+        made.add(Fact("Tolvane", "length", "1,200 metres", "2018"))
+        yield made
+
+
+def test_it_says_what_with_its_document_and_date(graph):
+    (found,) = contradictions(graph, [mayor("Bo", "2020")])
+    assert str(found) == 'contradicts "Ada Bree" (mayor of Tolvane; town.txt, 2018): superseded from 2020'
+    (found,) = contradictions(graph, [mayor("Bo", "2020-03-05")])
+    assert str(found).endswith("superseded from 5 March 2020")
+    (found,) = contradictions(graph, [mayor("Bo", "2018")])
+    assert "of the same date" in str(found)
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        mayor("the ada  BREE.", "2020"),
+        mayor("Bo", "2017"),  # nothing was known then
+        Fact("Pitholm", "mayor", "Bo", "2020"),
+        Fact("Tolvane", "founder", "Bo", "2020"),
+        Fact("tolvane", "Length", "1.2 km", "2020"),
+    ],
+)
+def test_what_says_the_same_or_of_something_else_is_none(graph, fact):
+    assert contradictions(graph, [fact]) == []
+
+
+def test_of_what_has_no_date_the_active_one_is_contradicted(graph):
+    assert "not believed any more" in str(contradictions(graph, [mayor("Bo")])[0])
+    graph.add(Fact("Pitholm", "mayor", "Cy"))
+    assert str(contradictions(graph, [Fact("Pitholm", "mayor", "Di")])[0]).endswith("(mayor of Pitholm): superseded")
+
+
+def test_what_was_read_late_contradicts_what_held_then(graph):
+    graph.add(mayor("Bo", "2022"))
+    assert [one.old.value for one in contradictions(graph, [mayor("Cy", "2020")])] == ["Ada Bree"]
+
+
+def test_supersede_reject_and_branch(graph):
+    new = [mayor("Bo", "2020"), Fact("Tolvane", "river", "Mern", "2020")]
+    for how, kept in (("supersede", new), ("reject", new[1:]), ("branch", new)):
+        written, found = settle(graph, new, how)
+        assert written == kept and len(found) == 1
+    for fact in new:
+        graph.add(fact)
+    assert [one.value for one in graph.at("2021", "Tolvane", "mayor")] == ["Ada Bree", "Bo"]
+    assert settle(graph, [mayor("Cy", "2023")]) == ([mayor("Cy", "2023")], [])
+
+
+def test_somebody_is_asked_about_each(graph):
+    asked = []
+    written, _ = settle(graph, [mayor("Bo", "2020")], "ask", lambda one: asked.append(str(one)) or "reject")
+    assert written == [] and len(asked) == 1
+
+
+def test_relations_with_several_values_are_learned_from_one_document():
+    facts = [mayor("Ada", "2018"), mayor("the Ada", "2018"), mayor("Bo", "2020"),
+             Fact("Tolvane", "has a bridge", "Old Bridge"), Fact("tolvane", "Has a bridge", "New Bridge")]  # fmt: skip
+    assert with_several_values(facts) == ["has a bridge"]
