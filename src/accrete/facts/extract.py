@@ -1,0 +1,149 @@
+"""A document's facts, each with the characters that say it. Ends at facts and spans.
+
+Two readers, and what both find counts once:
+
+    rules    "In 2020, the mayor of Tolvane is Ada.", "Tolvane's mayor is Ada.", "Ada is the mayor of Tolvane.", "mayor: Ada"
+    model    a language model lists the facts of each passage (lm/tasks.py: LIST_FACTS), if one is given
+
+What a model lists counts only where its subject and its value stand in the passage: it may be wrong about what a passage says,
+but not make up what is spoken of. A fact without a date of its own has the date of the document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from accrete.dates import MONTHS
+from accrete.facts.values import value_key
+from accrete.lm.tasks import LIST_FACTS, prompt, read_facts
+from accrete.scoring import normalise
+from accrete.types import Fact, Passage
+
+Generate = Callable[[Sequence[str]], Sequence[str]]
+
+_DATE = rf"(?:\d{{4}}-\d{{2}}(?:-\d{{2}})?|(?:(?:\d{{1,2}} )?(?:{'|'.join(MONTHS)}) )?[12]\d{{3}})"
+_FIRST = re.compile(
+    rf"^\s*(?:\[(?P<at>{_DATE})\]|(?:In|As of|Since|By|On|From) (?P<since>{_DATE})(?: (?:until|to) (?P<until>{_DATE}))?,)\s*"
+)
+_LAST = re.compile(rf",?\s+(?:in|as of|since|by|on|from) (?P<since>{_DATE})(?: (?:until|to) (?P<until>{_DATE}))?$")
+_SAID = r"(?:is|was|are|were|became)"
+_NAME = r"[^\s,;:|][^,;:|]{0,80}?"
+_OF = rf"(?P<subject>(?=[A-Z\d]|the ){_NAME}|(?!.* of ){_NAME})"  # a name, else what comes last
+_RULES = (
+    re.compile(rf"^[Tt]he (?P<relation>[a-z][\w -]{{1,40}}?) of {_OF} {_SAID} (?P<value>\S.{{0,120}})$"),
+    re.compile(rf"^(?P<subject>{_NAME})['’]s (?P<relation>[a-z][\w -]{{1,40}}?) {_SAID} (?P<value>\S.{{0,120}})$"),
+    re.compile(rf"^(?P<value>{_NAME}) {_SAID} the (?P<relation>[a-z][\w -]{{1,40}}?) of {_OF}$"),
+)
+_SENTENCE = re.compile(r"[^.!?\n]+(?:\.(?=\w)[^.!?\n]*|(?<=\b[A-Z])\.[^.!?\n]+)*[.!?]?")
+_ROW = re.compile(r"^\s*\|?\s*(?P<relation>[^\W\d][^:|\n]{1,60}?)\s*[:|]\s*(?P<value>[^|\n]+?)\s*\|?\s*$")
+_HEADING = re.compile(r"^\s*#+\s*(?P<subject>\S.*?)\s*#*\s*$")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A fact, and the characters [start, end) of its document that say it."""
+
+    fact: Fact
+    start: int
+    end: int
+
+
+def extract(
+    passages: Sequence[Passage], generate: Generate | None = None, date: str | None = None, subject: str = ""
+) -> list[Found]:
+    """The facts of these passages in the order in which they stand; `subject` is what rows without a heading are about."""
+    written = generate([prompt(LIST_FACTS, one.text) for one in passages]) if generate else [""] * len(passages)
+    found: dict[tuple[str, ...], Found] = {}
+    for passage, lines in zip(passages, written, strict=True):
+        for one in [*by_rules(passage, subject), *_grounded(passage, read_facts(lines))]:
+            fact = _dated(one.fact, date)
+            key = normalise(fact.subject), normalise(fact.relation), value_key(fact.value), fact.valid_from or ""
+            found.setdefault(key, replace(one, fact=fact))
+    return sorted(found.values(), key=lambda one: (one.start, one.end))
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+
+
+def by_rules(passage: Passage, subject: str = "") -> Iterator[Found]:
+    """What simple sentences, and rows of a key and its value, say."""
+    for start, line in _lines(passage.text):
+        if heading := _HEADING.match(line):
+            subject = heading["subject"]
+        elif (row := _ROW.match(line)) and subject and not line.rstrip().endswith((".", "?")):
+            if not re.fullmatch(r"[-: ]+", row["value"]):
+                yield Found(Fact(subject, row["relation"].strip(), row["value"]), *_place(passage, start, row.span()))
+        else:
+            for sentence in _SENTENCE.finditer(line):
+                if fact := _of_sentence(sentence[0]):
+                    yield Found(fact, *_place(passage, start, sentence.span()))
+
+
+def _of_sentence(sentence: str) -> Fact | None:
+    if sentence.rstrip().endswith("?"):
+        return None
+    text = sentence.strip().rstrip(".")
+    dates: dict[str, str] = {}
+    for place in (_FIRST, _LAST):
+        if not dates and (said := place.search(text)):
+            dates = {key: value for key, value in said.groupdict().items() if value}
+            text = text[: said.start()] + text[said.end() :]
+    since, until = dates.get("at") or dates.get("since"), dates.get("until")
+    for rule in _RULES:
+        if said := rule.match(text[:1].upper() + text[1:] if rule is _RULES[2] else text):
+            return Fact(said["subject"], said["relation"], said["value"], _iso(since), _iso(until))
+    return None
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    start = 0
+    for line in text.splitlines(keepends=True):
+        yield start, line.rstrip("\n")
+        start += len(line)
+
+
+def _place(passage: Passage, line: int, span: tuple[int, int]) -> tuple[int, int]:
+    return passage.start + line + span[0], passage.start + line + span[1]
+
+
+# --- what a model lists ------------------------------------------------------------------------------------------------
+
+
+def _grounded(passage: Passage, facts: Iterable[Fact]) -> Iterator[Found]:
+    """Those whose subject and value the passage names, with the sentence that has the value."""
+    for fact in facts:
+        value = _stands(passage.text, fact.value)
+        if (
+            value is None
+            or _stands(passage.text, fact.subject) is None
+            or normalise(fact.value) == normalise(fact.subject)
+        ):
+            continue
+        sentence = next(
+            (one.span() for one in _SENTENCE.finditer(passage.text) if one.start() <= value < one.end()),
+            (value, value + len(fact.value)),
+        )
+        since, until = _iso(fact.valid_from), _iso(fact.valid_until)
+        yield Found(replace(fact, valid_from=since, valid_until=until), *_place(passage, 0, sentence))
+
+
+def _stands(text: str, words: str) -> int | None:
+    found = re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text, re.IGNORECASE)
+    return found.start() if found else None
+
+
+# --- dates and keys --------------------------------------------------------------------------------------------------
+
+
+def _iso(said: str | None) -> str | None:
+    """The ISO form of a date as it is written; None for what is none."""
+    key = value_key(said) if said else ""
+    return key if re.fullmatch(r"\d{4}(-\d{2}(-\d{2})?)?", key) else None
+
+
+def _dated(fact: Fact, date: str | None) -> Fact:
+    fact = fact if fact.valid_from else replace(fact, valid_from=date)
+    ends_late = fact.valid_until and (not fact.valid_from or fact.valid_until > fact.valid_from)
+    return fact if ends_late else replace(fact, valid_until=None)

@@ -1,0 +1,92 @@
+"""Facts out of text: by rules and by a model, with the characters that say them, and nothing that the text does not name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accrete.facts.extract import Found, by_rules, extract
+from accrete.lm.tasks import LIST_FACTS
+from accrete.types import Fact, Passage
+
+
+def passage(text: str, start: int = 0) -> Passage:
+    return Passage(text, "town.txt", start, start + len(text))
+
+
+def facts(text: str, **options) -> list[Fact]:
+    return [one.fact for one in extract([passage(text)], **options)]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "fact"),
+    [
+        ("In 2020, the mayor of Tolvane is Ada W. Bree.", Fact("Tolvane", "mayor", "Ada W. Bree", "2020")),
+        ("[2018-03] The mayor of Tolvane was Bo.", Fact("Tolvane", "mayor", "Bo", "2018-03")),
+        ("As of 3 May 2001, Tolvane's river is the Mern.", Fact("Tolvane", "river", "the Mern", "2001-05-03")),
+        ("The place of printing of Ashbury and the Tide is Port Deess as of 2018.",
+         Fact("Ashbury and the Tide", "place of printing", "Port Deess", "2018")),
+        ("From March 1990 to 1995, the price of Kluo was 5.5 crowns.", Fact("Kluo", "price", "5.5 crowns", "1990-03", "1995")),
+        ("Ada is the keeper of Pitholm Mill since 1850.", Fact("Pitholm Mill", "keeper", "Ada", "1850")),
+    ],
+)  # fmt: skip
+def test_simple_sentences_are_read_by_rules(sentence, fact):
+    (found,) = by_rules(passage(sentence, start=7))
+    assert found.fact == fact
+    assert (found.start, found.end) == (7, 7 + len(sentence))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Who is the mayor of Tolvane?", "He left early.", "It rained: a lot.", "a | b\n", "\n\n# Tolvane\n"]
+)
+def test_what_states_nothing_gives_nothing(text):
+    assert facts(text) == []
+
+
+def test_rows_are_about_the_heading_above_them_or_about_the_document():
+    text = "population: 1,200\n\n# Ashmere\n\n| area | 12.5 km² |\n|---|---|\n| ruler | Cy |\n"
+    assert facts(text, subject="Tolvane", date="2022") == [
+        Fact("Tolvane", "population", "1,200", "2022"),
+        Fact("Ashmere", "area", "12.5 km²", "2022"),
+        Fact("Ashmere", "ruler", "Cy", "2022"),
+    ]
+    assert facts("population: 1,200") == []
+
+
+def test_a_model_lists_facts_which_count_where_the_text_names_them():
+    text = "Back in 2020, booksellers asked 119 crowns for Ashbury. Ronu Mills published it."
+    asked = []
+
+    def generate(prompts):
+        asked.extend(prompts)
+        return ["Ashbury | price | 119 crowns | 2020 | -\nAshbury | publisher | Ronu Mills | - | -\n"
+                "Ashbury | author | Nobody | - | -\nTolvane | price | 119 crowns | - | -\nnot a fact"]  # fmt: skip
+
+    found = extract([passage(text, start=3)], generate, date="2021-06")
+    assert [one.fact for one in found] == [
+        Fact("Ashbury", "price", "119 crowns", "2020"), Fact("Ashbury", "publisher", "Ronu Mills", "2021-06")]  # fmt: skip
+    assert [text[one.start - 3 : one.end - 3].strip() for one in found] == [
+        s + "." for s in text.rstrip(".").split(". ")
+    ]
+    assert len(asked) == 1 and asked[0].startswith(LIST_FACTS) and asked[0].endswith(text)
+
+
+def test_what_both_find_counts_once_with_what_the_rules_say():
+    found = extract(
+        [passage("In 2020, the mayor of Tolvane is Ada.")], lambda prompts: ["tolvane | Mayor | ada | 2020 | -"]
+    )
+    assert [one.fact for one in found] == [Fact("Tolvane", "mayor", "Ada", "2020")]
+
+
+def test_dates_that_are_none_are_left_out():
+    found = extract(
+        [passage("Ada rules Tolvane.")], lambda prompts: ["Tolvane | ruler | Ada | in spring | 1990"], "2020"
+    )
+    assert found == [Found(Fact("Tolvane", "ruler", "Ada", "2020"), 0, 18)]
+
+
+@given(st.text(max_size=200), st.text(max_size=80))
+def test_any_text_is_read_and_spans_lie_within_it(text, lines):
+    for one in extract([passage(text)], lambda prompts: [lines], subject="x"):
+        assert 0 <= one.start < one.end <= len(text)
