@@ -1,6 +1,6 @@
 """How many slots a lesson of sparse memory may write: learned, kept and what the base knew, against t, by selection.
 
-    python scripts/slot_curve.py OUT [--rows 300,3000,9000,30000] [--selections tfidf,kl,random,all] [--lessons 3]
+    python scripts/slot_curve.py OUT [--rows 300,3000,9000] [--selections tfidf,kl,random,all] [--lessons 3]
                                      [--set key=value]
 
 Each point is a run of its own over the first lessons of the stream `world` (twenty facts each, study items given, asked in
@@ -113,7 +113,7 @@ def panel(key: str, said: str, shown: list[Series], found: dict[str, list[dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--rows", default="300,3000,9000,30000")
+    parser.add_argument("--rows", default="300,3000,9000")
     parser.add_argument("--selections", default="tfidf,kl,random,all")
     parser.add_argument("--lessons", type=int, default=3)
     parser.add_argument("--set", action="append", default=[])
