@@ -87,7 +87,7 @@ def _comments(source: str) -> dict[str, str]:
 
 
 def _spoken(annotation: Any) -> str:
-    """A type as one says it: "tfidf | kl", "number", "yes or no"."""
+    """A type as one says it: "tfidf | kl", "number or null", "true | false"."""
     if typing.get_origin(annotation) is Literal:
         return " | ".join(map(str, typing.get_args(annotation)))
     parts = typing.get_args(annotation)

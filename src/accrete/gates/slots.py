@@ -5,9 +5,9 @@
     KL (2604.05248)       p_i ln(p_i / q_i)                   q_i = (C_i + 1) / sum (C + 1), C_i: reads in all of them
 
 The t slots with the highest score are open, of those that are read at all. The papers have one background, what is general.
-Here every earlier lesson is one more, and of a slot's scores the least counts: in the mean of many lessons what one of them
-wrote would look free. Of a lesson l, which says nothing about what it did not read: q_i = C_i / sum C, and df_i / |B| for
-(df_i + 1) / (|B| + 1).
+Here every earlier lesson is one more, and so is what is put beside (the lesson about strangers); of a slot's scores the least
+counts, for in the mean of many lessons what one of them wrote would look free. Of a lesson, which says nothing about what it
+did not read: q_i = C_i / sum C, and df_i / |B| for (df_i + 1) / (|B| + 1).
 """
 
 from __future__ import annotations

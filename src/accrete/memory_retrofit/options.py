@@ -14,7 +14,7 @@ class Options(Config):
     objective: Literal["wordings", "text"] = "wordings"  # questions in other words look alike; or next token on text
     steps: int = Field(600, ge=1)  # in all; more of them go on with a run that is there
     # the memory
-    layers: Depths = (0.375, 0.5)  # these five as the lessons will have them
+    layers: Depths = (0.375, 0.5)  # this and the next four as the lessons will have them
     slots: int = Field(1_048_576, ge=4)
     heads: int = Field(4, ge=1)
     top_k: int = Field(8, ge=1)

@@ -1,6 +1,6 @@
 """Sparse memory finetuning (2510.15103), slots chosen by TF-IDF or KL (2604.05248); METHODS 2, 3. One lesson:
 
-look      which slots the study items read, beside those that general questions read
+look      which slots the study items read, beside those that general questions, strangers and earlier lessons read
 open      the t most surprising of them, once for the lesson, or anew for every batch
 write     their rows of V, nothing else: new items, earlier ones, and general questions on which the base is kept
 """
