@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterable
 
@@ -24,6 +25,10 @@ _PUT_AT = (  # "[2020] The ...", "As of March 2020, who ...", "Who was ... in 20
     re.compile(rf"^\s*\[{_SPOKEN}\]"),
     re.compile(rf"^[^,:?\d]*?{_AT}{_SPOKEN}[^,:?\d]*[,:]"),
     re.compile(rf"{_AT}{_SPOKEN}[?.]?\s*$"),
+)
+_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_RELATIVE = re.compile(
+    rf"(?i)\b(?:last (?P<unit>year|month)|(?P<ago>\d{{1,3}}|{'|'.join(_COUNTS[1:])}|an?) years? ago|yesterday)\b"
 )
 
 
@@ -69,18 +74,36 @@ def asked_as_of(question: str, date: str | None) -> str:
     return f"As of {spoken(date)}, {inside}"
 
 
-def put_at(question: str) -> str | None:
+def put_at(question: str, today: datetime.date | None = None) -> str | None:
     """The ISO date that a question is put at, in what introduces it or at its end; None where it names none there.
 
-    A date elsewhere is a part of what is asked.
+    A date elsewhere is a part of what is asked. "last year" and the like are seen from `today`.
     """
     found = next(filter(None, (pattern.search(question) for pattern in _PUT_AT)), None)
     if not found:
-        return None
+        return _seen_from(question, today or datetime.date.today())
     if found["iso"]:
         return found["iso"]
     month = f"-{1 + MONTHS.index(found['month']):02}" if found["month"] else ""
     return found["year"] + month + (f"-{int(found['day']):02}" if found["day"] else "")
+
+
+def _seen_from(question: str, today: datetime.date) -> str | None:
+    """The date that "last year", "three years ago", "last month" or "yesterday" are."""
+    said = _RELATIVE.search(question)
+    if not said:
+        return None
+    if said["ago"]:
+        return f"{today.year - (_count(said['ago'])):04}"
+    unit = said["unit"].lower() if said["unit"] else "yesterday"
+    if unit == "year":
+        return f"{today.year - 1:04}"
+    day = today - datetime.timedelta(days=1 if unit == "yesterday" else today.day)
+    return day.isoformat() if unit == "yesterday" else f"{day:%Y-%m}"
+
+
+def _count(said: str) -> int:
+    return 1 if said.lower() in ("a", "an") else _COUNTS.index(said.lower()) if said.lower() in _COUNTS else int(said)
 
 
 def undated(question: str, date: str | None) -> str:

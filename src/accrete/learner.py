@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from accrete import believing
+from accrete.believing import Believing
 from accrete.config import build
 from accrete.data.chunks import chunks
 from accrete.data.documents import known_as, read_document
@@ -24,6 +26,8 @@ from accrete.data.study import study_sequences
 from accrete.dates import asked_as_of, check_date
 from accrete.dreams.study import Studied, Study
 from accrete.errors import DocumentError, HistoryError, UsageError
+from accrete.facts.contradiction import OnConflict
+from accrete.facts.reading import Ask, Read
 from accrete.files import check_plain_name
 from accrete.lm.load import load
 from accrete.lm.model import LM
@@ -35,7 +39,7 @@ from accrete.store.history import History
 from accrete.store.home import check_home, check_room, default_home
 from accrete.store.journal import Commit, Journal, now
 from accrete.store.sentinels import provide_sentinels, read_sentinels
-from accrete.types import Answer, Document, Lesson, Probe, Query
+from accrete.types import Answer, Document, Example, Lesson, Probe, Query
 
 Progress = Callable[[str, int, float], None]
 """(stage, step, loss): "measuring", "learning" or "saving"."""
@@ -51,6 +55,8 @@ class Learner:
     that another learner has is refused. `home` None means ACCRETE_HOME or ~/.accrete; `config` are options of the method.
     `max_forgetting` is the share of the guard sentinels that one lesson may cost; a lesson that costs more is refused.
     `study` says where study items come from: auto, gold, self or off (dreams/study.py); `teacher` may write them.
+    `facts` says who reads what documents state: auto, model, rules or off (believing.py); what contradicts what is believed
+    is settled as `on_conflict` says: supersede, branch, reject, or ask, which calls `ask_about`.
     """
 
     def __init__(
@@ -66,6 +72,9 @@ class Learner:
         max_forgetting: float = MAX_FORGETTING,
         study: str = "auto",
         teacher: str | None = None,
+        facts: str = "auto",
+        on_conflict: OnConflict = "supersede",
+        ask_about: Ask = lambda found: "supersede",
         progress: Progress = lambda stage, step, loss: None,
     ):
         if not 0 <= max_forgetting <= 1:
@@ -84,6 +93,16 @@ class Learner:
         self.method = kind(self.lm, self.config)
         if derive_in := getattr(self.method, "derive_in", None):
             derive_in(self.home / "derived" / f"{self.lm.digest[:16]} {method}")
+        self.believing = Believing(
+            self.lm,
+            facts,
+            on_conflict,
+            ask_about,
+            teacher,
+            offline=offline,
+            believes=getattr(self.method, "believes", False),
+        )
+        self.beliefs = self.method.beliefs
         self.reader = Reader(self.lm, self.method)
         read_sentinels(self.lm, self.home)
         self.history = History(Journal(self.home), self.lm, method, self.method, self.config.model_dump())
@@ -125,8 +144,12 @@ class Learner:
             notes: dict[str, Any] = {"left_out": told(left_out)} if left_out else {}
             notes |= {"dates": list(dates)} if dates else {}
             made = self._studied(document)
-            lesson = Lesson(document, passages, made.items, made.restatements, (), dates, domain, importance)
-            return self._learn(lesson, probes, active, notes | {"study": made.figures()})
+            read = self._read(document, made.items, dates)
+            facts, items = tuple(one.fact for one in read.stated), made.items
+            if getattr(self.method, "believes", False):  # it is measured by the questions that its facts answer
+                items = items or tuple(item for one in read.stated for item in one.questions)
+            lesson = Lesson(document, passages, items, made.restatements, facts, dates, domain, importance)
+            return self._learn(lesson, read, probes, active, notes | {"study": made.figures()})
 
     def learn_from_text(self, text: str, *, domain: str = "default", importance: float = 1.0, name: str = "") -> Commit:
         """Learn a text that is no file."""
@@ -144,8 +167,17 @@ class Learner:
         with self.as_base():
             return self.study.write(document, passages, sentence_texts, self.progress)
 
+    def _read(self, document: Document, items: Sequence[Example], dates: Sequence[str]) -> Read:
+        """What a document states, as the base model reads it, settled with what is believed."""
+        if self.believing.setting == "off":
+            return Read()
+        date = dates[0] if dates else None
+        with self.as_base():
+            found = self.believing.found(document, date, self.progress)
+        return self.believing.settled(self.beliefs.graph, found, items, date)
+
     def _learn(
-        self, lesson: Lesson, probes: Sequence[Probe], active: Sequence[Commit], notes: Mapping[str, Any]
+        self, lesson: Lesson, read: Read, probes: Sequence[Probe], active: Sequence[Commit], notes: Mapping[str, Any]
     ) -> Commit:
         study = study_sequences(self.lm, lesson)
         if not study:
@@ -161,12 +193,16 @@ class Learner:
             "importance": lesson.importance,
             **self.reader.measure("before", lesson, study, probes, active[-1].metrics["kept_after"] if known else None),
         }
+        near = self._state(lesson, read)
+        answered = self.reader.grades(near)
         learning = clock.monotonic()
         report = self.method.learn(lesson, self._told)
         metrics["learning_seconds"] = round(clock.monotonic() - learning, 3)
         self.progress("measuring", report.steps, 0.0)
         metrics |= {
             **self.reader.measure("after", lesson, study, probes),
+            **guard.disturbed(near, answered, self.reader.grades(near)),
+            **(believing.told(read) if self.believing.setting != "off" else {}),
             "probes": len(probes),
             "steps": report.steps,
             **report.details,
@@ -181,6 +217,14 @@ class Learner:
             raise error
         self.progress("saving", report.steps, 0.0)
         return self.history.commit(commit)
+
+    def _state(self, lesson: Lesson, read: Read) -> list[Probe]:
+        """Take in what a lesson states; what stands next to it and is to be as it was."""
+        if not read.stated:
+            return []
+        document, date = lesson.document, lesson.dates[0] if lesson.dates else None
+        stated = self.beliefs.state_of(document.sha256, document.name, date, read.stated, read.several)
+        return believing.neighbours(self.beliefs.graph, stated)
 
     def _told(self, step: int, loss: float, tokens: int = 0, of: int = 0) -> None:
         self.progress(f"learning, {tokens:,} of {of:,} tokens read" if tokens else "learning", step, loss)
@@ -273,10 +317,15 @@ class Learner:
             f"without {found.document}",
             f"without {found.sha256}",
             found.domain,
-            lambda: take_out(found.sha256),
+            lambda: self._forgotten(found.sha256, take_out),
             lambda known: [list(held) for held in known if held.sha256 != found.sha256],
             probes,
         )
+
+    def _forgotten(self, sha256: str, take_out: Callable[[str], Any]) -> Any:
+        told = take_out(sha256)
+        self.beliefs.forget(sha256)
+        return told
 
     def calibrate(self, texts: Sequence[str]) -> Commit:
         """Let the method learn from many general texts what a lesson should leave alone, as a commit that can be undone.

@@ -103,9 +103,19 @@ class Reader:
         max_new_tokens: int | None = None,
     ) -> float | None:
         """The mean grade (0 to 1) of the answers to `probes`; None without probes. An untaught domain is the base model."""
-        if not probes:
-            return None
-        longest = max(len(answer) for probe in probes for answer in probe.answers)
+        found = self.grades(probes, with_context=with_context, domain=domain, max_new_tokens=max_new_tokens)
+        return sum(found) / len(found) if found else None
+
+    def grades(
+        self,
+        probes: Sequence[Probe],
+        *,
+        with_context: bool = False,
+        domain: str | None = None,
+        max_new_tokens: int | None = None,
+    ) -> list[float]:
+        """The grade of every answer."""
+        longest = max((len(answer) for probe in probes for answer in probe.answers), default=0)
         queries = [
             Query(asked_as_of(probe.question, probe.as_of), probe.context if with_context else "", domain=domain)
             for probe in probes
@@ -116,7 +126,7 @@ class Reader:
             conditionings=self.conditionings(queries),
             max_new_tokens=max_new_tokens or min(256, max(24, longest // 2)),
         )
-        return sum(grade(a.text, probe.answers) for a, probe in zip(answers, probes, strict=True)) / len(probes)
+        return [grade(a.text, probe.answers) for a, probe in zip(answers, probes, strict=True)]
 
     def kept(self, domain: str | None, split: str) -> float | None:
         """The share of the sentinels of `split` that are answered rightly now, read from `domain`."""
@@ -153,7 +163,7 @@ class Reader:
                 study_sequence(self.lm, item.question, item.answer, decode.context_of(query, one))
                 for (item, query), one in zip(items, beside, strict=True)
             ]
-        elif not any(one.process for one in beside):
+        elif not any(one.process or one.reading for one in beside):
             with beside[0].within():
                 return self.lm.mean_loss(study)
         return -sum(log_likelihoods(self.lm, study, beside)) / sum(sequence.targets for sequence in study)

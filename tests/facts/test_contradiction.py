@@ -59,17 +59,19 @@ def test_what_was_read_late_contradicts_what_held_then(graph):
 def test_supersede_reject_and_branch(graph):
     new = [mayor("Bo", "2020"), Fact("Tolvane", "river", "Mern", "2020")]
     for how, kept in (("supersede", new), ("reject", new[1:]), ("branch", new)):
-        written, found = settle(graph, new, how)
-        assert written == kept and len(found) == 1
+        written, found, several = settle(graph, new, how)
+        assert written == kept and len(found) == 1 and several == (["mayor"] if how == "branch" else [])
+        assert not graph.has_several("mayor")
+    graph.declare_several("mayor")
     for fact in new:
         graph.add(fact)
     assert [one.value for one in graph.at("2021", "Tolvane", "mayor")] == ["Ada Bree", "Bo"]
-    assert settle(graph, [mayor("Cy", "2023")]) == ([mayor("Cy", "2023")], [])
+    assert settle(graph, [mayor("Cy", "2023")]) == ([mayor("Cy", "2023")], [], [])
 
 
 def test_somebody_is_asked_about_each(graph):
     asked = []
-    written, _ = settle(graph, [mayor("Bo", "2020")], "ask", lambda one: asked.append(str(one)) or "reject")
+    written, _, _ = settle(graph, [mayor("Bo", "2020")], "ask", lambda one: asked.append(str(one)) or "reject")
     assert written == [] and len(asked) == 1
 
 

@@ -28,6 +28,8 @@ def facts(text: str, **options) -> list[Fact]:
         ("The place of printing of Ashbury and the Tide is Port Deess as of 2018.",
          Fact("Ashbury and the Tide", "place of printing", "Port Deess", "2018")),
         ("From March 1990 to 1995, the price of Kluo was 5.5 crowns.", Fact("Kluo", "price", "5.5 crowns", "1990-03", "1995")),
+        ("A note from 2018 says that Kloopru is the seat of Ronu Mills.", Fact("Ronu Mills", "seat", "Kloopru", "2018")),
+        ("According to a source from 2018, Deess is the port of Mern.", Fact("Mern", "port", "Deess", "2018")),
         ("Ada is the keeper of Pitholm Mill since 1850.", Fact("Pitholm Mill", "keeper", "Ada", "1850")),
     ],
 )  # fmt: skip
@@ -88,5 +90,37 @@ def test_dates_that_are_none_are_left_out():
 
 @given(st.text(max_size=200), st.text(max_size=80))
 def test_any_text_is_read_and_spans_lie_within_it(text, lines):
-    for one in extract([passage(text)], lambda prompts: [lines], subject="x"):
+    for one in extract([passage(text)], lambda prompts: [lines] * len(prompts), subject="x"):
         assert 0 <= one.start < one.end <= len(text)
+
+
+def test_a_sentence_of_which_nothing_was_found_is_read_alone():
+    text = "In 2018, the Mern carried oil. The mayor of Tolvane is Ada."
+    asked = []
+
+    def generate(prompts):
+        asked.append([one.rpartition("\n")[2] for one in prompts])
+        return ["the Mern | cargo | oil | 2018 | -" if one.endswith("carried oil.") else "" for one in prompts]
+
+    found = extract([passage(text)], generate)
+    assert [one.fact.value for one in found] == ["oil", "Ada"]
+    assert asked == [[text], ["In 2018, the Mern carried oil."]]
+    assert text[found[0].start : found[0].end] == "In 2018, the Mern carried oil."
+
+
+def test_the_date_of_a_fact_is_no_fact_of_its_own():
+    lines = "the Mern | cargo | oil | 2018 | -\nthe Mern | year of launch | 2018 | - | -"
+    assert facts("In 2018, the Mern carried oil.", generate=lambda prompts: [lines] * len(prompts)) == [
+        Fact("the Mern", "cargo", "oil", "2018")
+    ]
+    launched = "the Mern | year of launch | 1902 | - | -"
+    assert facts("In 1902, the Mern was launched.", generate=lambda prompts: [launched] * len(prompts)) == [
+        Fact("the Mern", "year of launch", "1902")
+    ]
+
+
+def test_one_value_of_a_subject_has_one_name_in_a_sentence():
+    said = "Ada is the owner of Os Hall."
+    assert facts(said, generate=lambda prompts: ["Os Hall | caretaker | Ada | - | -"] * len(prompts)) == [
+        Fact("Os Hall", "owner", "Ada")
+    ]

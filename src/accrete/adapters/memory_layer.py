@@ -108,9 +108,13 @@ class Table(nn.Module):
 
     def read_to_write(self, slots_TS: Tensor, weights_TS: Tensor, open_R: Tensor) -> Tensor:
         """The same, with gradients for the open rows."""
-        self._open_N[open_R] = self._held_N[open_R] = True
+        self.open(open_R)
         found_TD = ReadSlots.apply(self.values, self._held_N, slots_TS, weights_TS, open_R)  # type: ignore[no-untyped-call]
         return cast(Tensor, found_TD)
+
+    def open(self, rows_R: Tensor) -> None:
+        """These may be written from now on."""
+        self._open_N[rows_R] = self._held_N[rows_R] = True
 
     @torch.no_grad()
     def note(self, lesson: str) -> int:
@@ -153,6 +157,18 @@ class Table(nn.Module):
             writes[name] = self.writes[name][0], values_RD
         self.become(writes)
         return len(rows_R), rows_R[shared_R]
+
+    @torch.no_grad()
+    def hand_on(self, lesson: str, heirs: Mapping[str, Sequence[int]]) -> None:
+        """Forget a lesson whose rows no other wrote; those that an heir takes over stay as they are, as the heir's."""
+        rows_R, values_RD = self.writes[lesson]
+        writes = {name: write for name, write in self.writes.items() if name != lesson}
+        for heir, rows in heirs.items():
+            of_heir_R = torch.isin(rows_R, torch.tensor(list(rows), dtype=torch.int64, device=rows_R.device))
+            own_R, own_RD = writes.get(heir, (rows_R[:0], values_RD[:0]))
+            all_R, order = torch.cat([own_R, rows_R[of_heir_R]]).sort()
+            writes[heir] = all_R, torch.cat([own_RD, values_RD[of_heir_R]])[order]
+        self.become(writes)
 
     @torch.no_grad()
     def rewrite(self, lesson: str) -> None:

@@ -48,11 +48,15 @@ class Contradiction:
         return f"superseded from {spoken(self.new.valid_from)}"
 
 
-def contradictions(graph: FactGraph, facts: Iterable[Fact]) -> list[Contradiction]:
-    """Of each fact what it contradicts in the graph as it is: the statement that holds at its date, if it says otherwise."""
+def contradictions(graph: FactGraph, facts: Iterable[Fact], several: Iterable[str] = ()) -> list[Contradiction]:
+    """Of each fact what it contradicts in the graph as it is: the statement that holds at its date, if it says otherwise.
+
+    `several` are relations with several values beyond those that the graph knows.
+    """
     found = []
+    meant = {normalise(relation) for relation in several}
     for fact in facts:
-        if graph.has_several(fact.relation):
+        if normalise(fact.relation) in meant or graph.has_several(fact.relation):
             continue
         for old in _holding(graph, fact):
             if not same_value(old.value, fact.value):
@@ -72,18 +76,24 @@ def settle(
     facts: Sequence[Fact],
     on_conflict: OnConflict = "supersede",
     ask: Callable[[Contradiction], OnConflict] = lambda found: "supersede",
-) -> tuple[list[Fact], list[Contradiction]]:
-    """The facts that are to be written, and what they contradict; `branch` changes the relation in the graph."""
-    kept, found = [], []
+    several: Iterable[str] = (),
+) -> tuple[list[Fact], list[Contradiction], list[str]]:
+    """The facts that are to be written, what they contradict, and the relations that have several values from now on.
+
+    `several` are known to have them; `branch` makes a relation one of them. The graph is not changed.
+    """
+    kept: list[Fact] = []
+    found: list[Contradiction] = []
+    branched: dict[str, None] = {}
     for fact in facts:
-        against = contradictions(graph, [fact])
+        against = contradictions(graph, [fact], (*several, *branched))
         found += against
         decided = {ask(one) if on_conflict == "ask" else on_conflict for one in against}
         if "branch" in decided:
-            graph.declare_several(fact.relation)
+            branched[fact.relation] = None
         if "reject" not in decided:
             kept.append(fact)
-    return kept, found
+    return kept, found, list(branched)
 
 
 def with_several_values(facts: Iterable[Fact]) -> list[str]:

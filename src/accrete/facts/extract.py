@@ -1,9 +1,10 @@
 """A document's facts, each with the characters that say it. Ends at facts and spans.
 
-Two readers, and what both find counts once:
+Two readers, and what both find counts once, as the first has it:
 
     rules    "In 2020, the mayor of Tolvane is Ada.", "Tolvane's mayor is Ada.", "Ada is the mayor of Tolvane.", "mayor: Ada"
-    model    a language model lists the facts of each passage (lm/tasks.py: LIST_FACTS), if one is given
+    model    a language model lists the facts of each passage (lm/tasks.py: LIST_FACTS), if one is given, and then of each
+             sentence of which nothing was found: alone it is found more surely, and named less well (LOG.md)
 
 What a model lists counts only where its subject and its value stand in the passage: it may be wrong about what a passage says,
 but not make up what is spoken of. A fact without a date of its own has the date of the document.
@@ -25,7 +26,10 @@ Generate = Callable[[Sequence[str]], Sequence[str]]
 
 _DATE = rf"(?:\d{{4}}-\d{{2}}(?:-\d{{2}})?|(?:(?:\d{{1,2}} )?(?:{'|'.join(MONTHS)}) )?[12]\d{{3}})"
 _FIRST = re.compile(
-    rf"^\s*(?:\[(?P<at>{_DATE})\]|(?:In|As of|Since|By|On|From) (?P<since>{_DATE})(?: (?:until|to) (?P<until>{_DATE}))?,)\s*"
+    rf"^\s*(?:\[(?P<at>{_DATE})\]"
+    r"|(?:[^,;:.]{0,50}?\b)?(?:[Ii]n|[Aa]s of|[Ss]ince|[Bb]y|[Oo]n|[Ff]rom|[Oo]f|[Aa]t) "
+    rf"(?P<since>{_DATE})(?: (?:until|to) (?P<until>{_DATE}))?"
+    r"(?:[,:]|(?<=\d)[^,;:.]{0,20}? that\b))\s*"  # "In 2020, ...", "Of 2020: ...", "A note from 2020 says that ..."
 )
 _LAST = re.compile(rf",?\s+(?:in|as of|since|by|on|from) (?P<since>{_DATE})(?: (?:until|to) (?P<until>{_DATE}))?$")
 _SAID = r"(?:is|was|are|were|became)"
@@ -54,14 +58,56 @@ def extract(
     passages: Sequence[Passage], generate: Generate | None = None, date: str | None = None, subject: str = ""
 ) -> list[Found]:
     """The facts of these passages in the order in which they stand; `subject` is what rows without a heading are about."""
-    written = generate([prompt(LIST_FACTS, one.text) for one in passages]) if generate else [""] * len(passages)
-    found: dict[tuple[str, ...], Found] = {}
-    for passage, lines in zip(passages, written, strict=True):
-        for one in [*by_rules(passage, subject), *_grounded(passage, read_facts(lines))]:
-            fact = _dated(one.fact, date)
+    found = _Collected(date)
+    for passage in passages:
+        found.add(by_rules(passage, subject))
+    if generate:
+        found.add(_by_model(passages, generate))
+        silent = [
+            one for passage in passages for one in _sentences(passage) if one != passage and not found.speaks_of(one)
+        ]
+        found.add(_by_model(silent, generate))
+    return found.in_order()
+
+
+class _Collected:
+    """Facts as they are found: the same fact counts once, with the name that its relation was given first."""
+
+    def __init__(self, date: str | None):
+        self.date = date
+        self._found: dict[tuple[str, ...], Found] = {}
+        self._said: dict[tuple[int, int], list[Found]] = {}  # by the sentence that says it
+
+    def add(self, facts: Iterable[Found]) -> None:
+        for one in facts:
+            one = replace(one, fact=_dated(one.fact, self.date))
+            fact, beside = one.fact, self._said.setdefault((one.start, one.end), [])
             key = normalise(fact.subject), normalise(fact.relation), value_key(fact.value), fact.valid_from or ""
-            found.setdefault(key, replace(one, fact=fact))
-    return sorted(found.values(), key=lambda one: (one.start, one.end))
+            if key not in self._found and not any(_same_of(fact, other.fact) for other in beside):
+                self._found[key] = one
+                beside.append(one)
+
+    def speaks_of(self, sentence: Passage) -> bool:
+        """Whether something was found in it."""
+        return any(start < sentence.end and sentence.start < end for start, end in self._said)
+
+    def in_order(self) -> list[Found]:
+        """As they stand, without what is no more than the date of something else: in 2020, so-and-so was founded in 2020?"""
+        kept = [
+            one
+            for one in self._found.values()
+            if not any(
+                other is not one
+                and value_key(one.fact.value) == (other.fact.valid_from or "")[: len(value_key(one.fact.value))]
+                for other in self._said[one.start, one.end]
+            )
+        ]
+        return sorted(kept, key=lambda one: (one.start, one.end))
+
+
+def _same_of(one: Fact, other: Fact) -> bool:
+    """Whether they give the same value to the same subject, under whatever name."""
+    return normalise(one.subject) == normalise(other.subject) and value_key(one.value) == value_key(other.value)
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
@@ -76,9 +122,9 @@ def by_rules(passage: Passage, subject: str = "") -> Iterator[Found]:
             if not re.fullmatch(r"[-: ]+", row["value"]):
                 yield Found(Fact(subject, row["relation"].strip(), row["value"]), *_place(passage, start, row.span()))
         else:
-            for sentence in _SENTENCE.finditer(line):
-                if fact := _of_sentence(sentence[0]):
-                    yield Found(fact, *_place(passage, start, sentence.span()))
+            for sentence in _sentences(Passage(line, passage.document, passage.start + start, 0)):
+                if fact := _of_sentence(sentence.text):
+                    yield Found(fact, sentence.start, sentence.end)
 
 
 def _of_sentence(sentence: str) -> Fact | None:
@@ -111,6 +157,19 @@ def _place(passage: Passage, line: int, span: tuple[int, int]) -> tuple[int, int
 # --- what a model lists ------------------------------------------------------------------------------------------------
 
 
+def _by_model(passages: Sequence[Passage], generate: Generate) -> Iterator[Found]:
+    written = generate([prompt(LIST_FACTS, one.text) for one in passages]) if passages else []
+    for passage, lines in zip(passages, written, strict=True):
+        yield from _grounded(passage, read_facts(lines))
+
+
+def _sentences(passage: Passage) -> Iterator[Passage]:
+    for one in _SENTENCE.finditer(passage.text):
+        if text := one[0].strip():
+            start = passage.start + one.start() + len(one[0]) - len(one[0].lstrip())
+            yield Passage(text, passage.document, start, start + len(text))
+
+
 def _grounded(passage: Passage, facts: Iterable[Fact]) -> Iterator[Found]:
     """Those whose subject and value the passage names, with the sentence that has the value."""
     for fact in facts:
@@ -122,11 +181,11 @@ def _grounded(passage: Passage, facts: Iterable[Fact]) -> Iterator[Found]:
         ):
             continue
         sentence = next(
-            (one.span() for one in _SENTENCE.finditer(passage.text) if one.start() <= value < one.end()),
-            (value, value + len(fact.value)),
+            ((one.start, one.end) for one in _sentences(passage) if one.start <= passage.start + value < one.end),
+            (passage.start + value, passage.start + value + len(fact.value)),
         )
         since, until = _iso(fact.valid_from), _iso(fact.valid_until)
-        yield Found(replace(fact, valid_from=since, valid_until=until), *_place(passage, 0, sentence))
+        yield Found(replace(fact, valid_from=since, valid_until=until), *sentence)
 
 
 def _stands(text: str, words: str) -> int | None:

@@ -14,8 +14,9 @@ A document may say an end itself (`stated_until`); then it ends there, or where 
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,8 @@ from accrete.scoring import normalise
 from accrete.types import Fact
 
 SCHEMA = 1
+_POSSESSIVE = re.compile(r"['’]s?(?!\w)")
+LONGEST_NAME, LONGEST_TEXT = 10, 200  # words: of a name, and of a text in which names are looked for
 _TABLES = """
 CREATE TABLE IF NOT EXISTS documents (sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, date TEXT, lesson TEXT);
 CREATE TABLE IF NOT EXISTS relations (key TEXT PRIMARY KEY, name TEXT NOT NULL, several INTEGER NOT NULL DEFAULT 0);
@@ -39,8 +42,10 @@ CREATE INDEX IF NOT EXISTS facts_by_relation ON facts (relation_key);
 CREATE INDEX IF NOT EXISTS facts_by_value ON facts (value_key);
 CREATE INDEX IF NOT EXISTS facts_by_lesson ON facts (lesson);
 CREATE TABLE IF NOT EXISTS probes (id INTEGER PRIMARY KEY, fact INTEGER NOT NULL REFERENCES facts ON DELETE CASCADE,
-    question TEXT NOT NULL, answers TEXT NOT NULL, as_of TEXT);
+    question TEXT NOT NULL, answer TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS probes_by_fact ON probes (fact);
+CREATE VIRTUAL TABLE IF NOT EXISTS asked USING fts5 (question);
+CREATE TRIGGER IF NOT EXISTS probe_gone AFTER DELETE ON probes BEGIN DELETE FROM asked WHERE rowid = old.id; END;
 """
 _FIELDS = ("id", "subject", "relation", "value", "valid_from", "valid_until", "stated_until", "stated_on", "document",
            "start", "end", "lesson", "slot", "parent", "contradicts", "usage")  # fmt: skip
@@ -78,6 +83,15 @@ class Statement:
     @property
     def fact(self) -> Fact:
         return Fact(self.subject, self.relation, self.value, self.valid_from, self.valid_until)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that a statement answers: with its value, or asked backwards, with its subject."""
+
+    fact: int
+    question: str
+    answer: str
 
 
 class FactGraph:
@@ -185,6 +199,19 @@ class FactGraph:
             self._order(*keys)
         return self[int(number or 0)]
 
+    def add_question(self, statement: int, question: str, answer: str) -> None:
+        """A question that this statement answers."""
+        with self.transaction():
+            row = self._database.execute(
+                "INSERT INTO probes (fact, question, answer) VALUES (?, ?, ?)", (statement, question, answer)
+            ).lastrowid
+            self._database.execute("INSERT INTO asked (rowid, question) VALUES (?, ?)", (row, question))
+
+    def assign(self, statement: int, slot: int | None) -> None:
+        """Say where a method has written it."""
+        with self.transaction():
+            self._database.execute("UPDATE facts SET slot = ? WHERE id = ?", (slot, statement))
+
     def remove_lesson(self, lesson: str) -> int:
         """Take back all that a lesson stated; what it had ended goes on. The number of statements."""
         with self.transaction():
@@ -275,6 +302,60 @@ class FactGraph:
         near += self._read(f"{others} id > :id ORDER BY id LIMIT :limit", **given)
         found["same_relation"] = sorted(near, key=lambda other: abs(other.id - number))[:limit]
         return found
+
+    def named_in(self, text: str, limit: int = 200) -> tuple[list[Statement], list[Statement]]:
+        """Statements about what a text names, and those whose value it names; of names within one another the longest counts.
+
+        At most `limit` of the latter: a value that everything has ("rare") tells nothing.
+        """
+        said = normalise(_POSSESSIVE.sub("", text)).split()[:LONGEST_TEXT]
+        spans: dict[str, tuple[int, int]] = {}
+        for start in range(len(said)):
+            for end in range(start + 1, min(len(said), start + LONGEST_NAME) + 1):
+                spans.setdefault(" ".join(said[start:end]), (start, end))
+        marks = ", ".join("?" * len(spans))
+        about = self._read(f"WHERE subject_key IN ({marks}) ORDER BY id", *spans) if spans else []
+        valued = self._read(f"WHERE value_key IN ({marks}) ORDER BY id LIMIT {limit}", *spans) if spans else []
+        own = [(one, spans[normalise(one.subject)]) for one in about]
+        given = [(one, spans[key]) for one in valued if (key := value_key(one.value)) in spans]
+        longest = {span for _, span in own + given}
+        kept = {a for a in longest if not any(b[0] <= a[0] and a[1] <= b[1] and a != b for b in longest)}
+        return [one for one, span in own if span in kept], [one for one, span in given if span in kept]
+
+    def questions_of(self, statements: Iterable[int]) -> list[Asked]:
+        """The questions that these statements answer."""
+        found = []
+        for one in statements:
+            rows = self._database.execute(
+                "SELECT fact, question, answer FROM probes WHERE fact = ? ORDER BY id", (one,)
+            )
+            found += [Asked(*row) for row in rows]
+        return found
+
+    def asked_like(self, words: Sequence[str], limit: int = 16) -> list[Asked]:
+        """The questions that have most of these words, the best first."""
+        if not words:
+            return []
+        rows = self._database.execute(
+            "SELECT fact, probes.question, answer FROM asked JOIN probes ON probes.id = asked.rowid"
+            " WHERE asked MATCH ? ORDER BY rank LIMIT ?",
+            (" OR ".join('"' + word.replace('"', "") + '"' for word in words[:LONGEST_TEXT]), limit),
+        )
+        return [Asked(*row) for row in rows]
+
+    def of_lesson(self, lesson: str) -> list[Statement]:
+        """What a lesson stated, in its order."""
+        return self._read("WHERE lesson = ? ORDER BY id", lesson)
+
+    def slots(self) -> dict[int, str]:
+        """Every slot in which a statement is written, and the first lesson that stated what is there."""
+        return dict(
+            self._database.execute("SELECT slot, lesson FROM facts WHERE slot IS NOT NULL ORDER BY id DESC").fetchall()
+        )
+
+    def relations(self) -> list[str]:
+        """The relations that have several values at once."""
+        return [name for (name,) in self._database.execute("SELECT name FROM relations WHERE several ORDER BY key")]
 
     def subjects(self) -> list[tuple[str, int]]:
         """Every subject, as it was first written, and how many statements there are about it."""

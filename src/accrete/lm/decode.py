@@ -37,9 +37,9 @@ what each row's conditioning holds for its process.
 class Conditioning:
     """What a method puts beside one question: text to read, and a correction of the logits with what that needs.
 
-    `within` is a context in which the model runs for this row (the adapter of a domain, say). Rows of one batch share it and
-    the `layer`; `answer` forms its batches so, and where an answer is "not stated", it asks once more with `again` in place of
-    this.
+    `within` is a context in which the model runs for this row (the adapter of a domain, say), `reading` one that is told what
+    stands beside each row that runs (slots of its own, say). Rows of one batch share them and the `layer`; `answer` forms its
+    batches so, and where an answer is "not stated", it asks once more with `again` in place of this.
     """
 
     passages: tuple[Passage, ...] = ()
@@ -47,6 +47,7 @@ class Conditioning:
     layer: int | None = None  # the block whose incoming states `process` sees (lm/states.py); rows of a batch share it
     beside: Any = None  # what `process` is handed for this row: places to read in memory, say
     within: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    reading: Callable[[list[Any]], contextlib.AbstractContextManager[None]] | None = None
     instruction: str = ""  # said before the passages
     sources: Callable[[], tuple[Passage, ...]] = tuple  # where else an answer came from, asked when it is written
     again: Conditioning | None = None
@@ -75,19 +76,20 @@ def stream(
         return
     stops = stop_tokens(lm)
     conditionings = conditionings or [NOTHING] * len(prompts)
-    within = conditionings[0].within
     alive = list(range(len(prompts)))
     cache = DynamicCache(config=lm.model.config)
     # A sliding window counts places, so that padding within a row, after what is shared, would shorten it.
-    shared = 0 if any(cache.is_sliding) else _shared(prompts)
+    alone = any(cache.is_sliding) or conditionings[0].reading is not None
+    shared = 0 if alone else _shared(prompts)
     if shared:  # a passage that all rows begin with is read once
-        with within():
+        with running(conditionings[:1]):
             _step(lm, *_left_padded([prompts[0][:shared]], lm), cache)
         cache.batch_repeat_interleave(len(prompts))
     ids_BT, mask_BK = _left_padded([prompt[shared:] for prompt in prompts], lm)
     mask_BK = torch.cat([mask_BK.new_ones(len(prompts), shared), mask_BK], dim=1)
     for _ in range(max_new_tokens):
-        with within(), entering(lm, conditionings[0].layer) as states:
+        of_rows = [conditionings[row] for row in alive]
+        with running(of_rows), entering(lm, of_rows[0].layer) as states:
             hidden_BD, logits_BV = _step(lm, ids_BT, mask_BK, cache)
         hidden_BD = states[-1][:, -1] if states else hidden_BD
         logits_BV = conditioned(hidden_BD, logits_BV, alive, conditionings)
@@ -104,6 +106,15 @@ def stream(
             alive = [alive[i] for i in going]
         ids_BT = chosen[:, None]
         mask_BK = torch.cat([mask_BK, torch.ones_like(mask_BK[:, :1])], dim=1)
+
+
+@contextlib.contextmanager
+def running(conditionings: SequenceOf[Conditioning]) -> Iterator[None]:
+    """The context in which a pass over rows of these conditionings runs: what they share, and what stands beside each."""
+    first = conditionings[0]
+    reading = first.reading([one.beside for one in conditionings]) if first.reading else contextlib.nullcontext()
+    with first.within(), reading:
+        yield
 
 
 def generate(lm: LM, prompts: SequenceOf[SequenceOf[int]], max_new_tokens: int = 64, **options: Any) -> list[list[int]]:
@@ -169,10 +180,11 @@ def may_abstain(text: str) -> bool:
 def alike(
     prompts: SequenceOf[SequenceOf[int]], conditionings: SequenceOf[Conditioning], batch_size: int
 ) -> Iterator[list[int]]:
-    """Rows that may run together: in one `within`, with the states of one `layer` looked at, of similar length."""
-    groups: dict[tuple[int, int | None], list[int]] = {}
+    """Rows that may run together: in one `within` and `reading`, looked at in one `layer`, of similar length."""
+    groups: dict[tuple[int, int, int | None], list[int]] = {}
     for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
-        groups.setdefault((id(conditionings[i].within), conditionings[i].layer), []).append(i)
+        one = conditionings[i]
+        groups.setdefault((id(one.within), id(one.reading), one.layer), []).append(i)
     for order in groups.values():
         yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from accrete.lm.batch import IGNORED, Batch, Sequence, collate
-from accrete.lm.decode import NOTHING, Conditioning, alike, conditioned
+from accrete.lm.decode import NOTHING, Conditioning, alike, conditioned, running
 from accrete.lm.states import entering
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ def target_logits(
     for rows in alike([sequence.ids for sequence in sequences], conditionings, batch_size):
         batch = collate([sequences[i] for i in rows], lm.device, lm.pad)
         wanted_BT = batch.labels_BT[:, 1:] != IGNORED
-        with conditionings[rows[0]].within(), entering(lm, conditionings[rows[0]].layer) as states:
+        of_rows = [conditionings[i] for i in rows]
+        with running(of_rows), entering(lm, of_rows[0].layer) as states:
             hidden_ND, logits_NV = _at_targets(lm, batch, wanted_BT)
         hidden_ND = states[-1][:, :-1][wanted_BT] if states else hidden_ND
         counts = wanted_BT.sum(1).tolist()
         places = [place for place, count in enumerate(counts) for _ in range(count)]
-        logits_NV = conditioned(hidden_ND, logits_NV, places, [conditionings[i] for i in rows])
+        logits_NV = conditioned(hidden_ND, logits_NV, places, of_rows)
         yield from zip(rows, torch.split(logits_NV, counts), strict=True)
 
 

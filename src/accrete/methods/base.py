@@ -19,6 +19,7 @@ from accrete import methods
 from accrete.config import Config
 from accrete.errors import UsageError, did_you_mean
 from accrete.lm.model import LM, weights_digest
+from accrete.store.beliefs import Beliefs
 from accrete.types import Lesson, Query, Report
 
 PartState = Mapping[str, Any]
@@ -47,11 +48,17 @@ class Method(ABC):
     """A way of learning. A subclass is a file of this package: `<name>.py` holds the one class, its docstring the summary.
 
     `parts` names the attributes that hold state; saving, loading, undo and digests follow from them. Optional
-    capabilities are methods named in CAPABILITIES, found by their presence; so are the hooks of Derives, Reads and Cites.
+    capabilities are methods named in CAPABILITIES, found by their presence; so are the hooks of Derives, Reads, Believes and
+    Cites. `beliefs` is what the learner has read of the facts of documents; it travels with the parts, once there is any.
     """
 
     Config: ClassVar[type[Config]]
     parts: ClassVar[tuple[str, ...]]
+
+    @functools.cached_property
+    def beliefs(self) -> Beliefs:
+        """What documents state, as far as it was read."""
+        return Beliefs()
 
     @abstractmethod
     def __init__(self, lm: LM, config: Any): ...
@@ -113,6 +120,12 @@ class Retrofits(Protocol):
     def retrofit(lm: LM, folder: Path, config: Any, progress: Progress) -> tuple[Path, Mapping[str, Any]]: ...
 
 
+class Believes(Protocol):
+    """The mark of methods that learn what a document states: its facts are read, and are in `beliefs` before a lesson."""
+
+    believes: bool
+
+
 class Cites(Protocol):
     """The mark of methods whose answers name the documents they came from; one that names none is the base model's own."""
 
@@ -134,7 +147,8 @@ class RandomState:
 
 def state_of(method: Method) -> State:
     """The state of every part; tensors are the live ones."""
-    return {part: getattr(method, part).state_dict() for part in method.parts}
+    state = {part: getattr(method, part).state_dict() for part in method.parts}
+    return state | ({"beliefs": method.beliefs.state_dict()} if method.beliefs else {})
 
 
 def about(method: Method) -> dict[str, Any]:
@@ -147,6 +161,7 @@ def restore(method: Method, state: State) -> None:
     """Put every part back into `state`."""
     for part in method.parts:
         getattr(method, part).load_state_dict(state[part])
+    method.beliefs.load_state_dict(state.get("beliefs", {}))
 
 
 def digest(method: Method) -> str:

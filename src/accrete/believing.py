@@ -1,0 +1,108 @@
+"""How a learner comes to believe what documents state, and what it checks of its beliefs. Ends at statements and questions.
+
+facts: auto     read by the model where the method learns facts, else not at all
+       model    by rules and by the model, or by a teacher
+       rules    by rules alone
+       off      not at all
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+from accrete.data.pieces import pieces
+from accrete.dates import asked_as_of
+from accrete.dreams.teacher import Teacher
+from accrete.dreams.write import ModelWriter, Writer
+from accrete.errors import UsageError, did_you_mean
+from accrete.facts.contradiction import OnConflict
+from accrete.facts.extract import Found, extract
+from accrete.facts.graph import FactGraph, Statement
+from accrete.facts.reading import Ask, Read, settled
+from accrete.facts.router import is_backwards
+from accrete.lm.model import LM
+from accrete.types import Document, Example, Probe
+
+SETTINGS = ("auto", "model", "rules", "off")
+PASSAGE_TOKENS = 128  # of a passage whose facts are listed at once
+LISTED_TOKENS = 1.5  # of a list of facts, for each token of its passage
+CHECKED = 32  # neighbours that are asked before and after a lesson
+
+
+class Believing:
+    """Reads facts as `setting` says and settles what contradicts what is believed as `on_conflict` says."""
+
+    def __init__(
+        self,
+        lm: LM,
+        setting: str = "auto",
+        on_conflict: OnConflict = "supersede",
+        ask: Ask = lambda found: "supersede",
+        teacher: str | None = None,
+        *,
+        offline: bool = False,
+        believes: bool = False,
+    ):
+        for name, value, known in (("facts", setting, SETTINGS), ("on_conflict", on_conflict, get_args(OnConflict))):
+            if value not in known:
+                raise UsageError(f'{name} cannot be "{value}".{did_you_mean(value, known)}')
+        self.lm, self.on_conflict, self.ask, self.teacher, self.offline = lm, on_conflict, ask, teacher, offline
+        self.setting = setting if setting != "auto" else "model" if believes else "off"
+        if believes and self.setting == "off":
+            raise UsageError("This method learns facts: without them (facts=off) it has nothing to learn.")
+
+    def found(
+        self, document: Document, date: str | None, told: Callable[[str, int, float], None] = lambda *said: None
+    ) -> list[Found]:
+        """The facts of a document, read by the model as it is now."""
+        if self.setting == "off" or not document.text.strip():
+            return []
+        size = min(PASSAGE_TOKENS, max(1, self.lm.context_length * 2 // 5))
+        passages = pieces(document, size, self.lm.count_tokens, joined=0)
+        subject = document.name.rpartition("/")[2].rpartition(".")[0] or document.name
+        if self.setting == "rules":
+            return extract(passages, None, date, subject)
+        told("reading facts", 0, 0.0)
+        writer: Writer = Teacher(self.teacher, offline=self.offline) if self.teacher else ModelWriter(self.lm)
+        most = 32 + round(LISTED_TOKENS * max((self.lm.count_tokens(one.text) for one in passages), default=0))
+        return extract(passages, lambda prompts: writer(prompts, max_new_tokens=most), date, subject)
+
+    def settled(self, graph: FactGraph, found: Sequence[Found], items: Sequence[Example], date: str | None) -> Read:
+        """What a lesson states, after what it contradicts was settled."""
+        if self.setting == "off":
+            return Read()
+        return settled(graph, found, items, date=date, on_conflict=self.on_conflict, ask=self.ask)
+
+
+def neighbours(graph: FactGraph, stated: Sequence[Statement], most: int = CHECKED) -> list[Probe]:
+    """Questions about what stands nearest to these statements and was there before: what they may have disturbed.
+
+    What they superseded is asked as of its own date.
+    """
+    own = {one.id for one in stated}
+    near: dict[int, Statement] = {}
+    around = [graph.neighbours(one.id, limit=most) for one in stated]
+    for way in ("history", "same_subject", "named", "same_relation"):
+        for found in around:
+            near |= {one.id: one for one in found[way] if one.id not in own and one.id not in near}
+        if len(near) >= most:
+            break
+    return [probe for one in list(near.values())[:most] if (probe := _asked(graph, one))]
+
+
+def _asked(graph: FactGraph, one: Statement) -> Probe | None:
+    if one.valid_until is not None and (not one.valid_from or one.valid_from >= one.valid_until):
+        return None  # it never held
+    forwards = [asked for asked in graph.questions_of([one.id]) if not is_backwards(one, asked)]
+    if not forwards:
+        return None
+    date = one.valid_from if one.valid_until is not None else None
+    question = forwards[0].question
+    return Probe(asked_as_of(question, date) if date else question, (one.value,), fact=one.fact, as_of=date)
+
+
+def told(read: Read) -> dict[str, Any]:
+    """What a commit keeps of what was read, in JSON's terms."""
+    found: dict[str, Any] = {"facts": len(read.stated)}
+    return found | ({"contradictions": [str(one) for one in read.contradictions]} if read.contradictions else {})

@@ -1,0 +1,238 @@
+"""Contradiction-aware versioned memory (METHODS 4), every fact in a slot of its own. One lesson:
+
+state    what the document says (facts/reading.py), as statements of a graph with dates; a new value ends the one before it
+open     two slots for every statement that says something new, one that says its value and, for questions asked backwards,
+         one that says its subject; what was said before stays where it is
+write    the open slots, nothing else, on the questions that each answers
+read     a question goes to the statement it is about, at its date (facts/router.py), and the model answers with that slot
+
+Nothing known about a question: no slot is read, and the base model answers, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field
+
+from accrete.adapters.product_keys import Depths
+from accrete.adapters.slot_bank import SlotBank
+from accrete.config import Config
+from accrete.errors import LessonError
+from accrete.facts.extract import Found
+from accrete.facts.graph import Statement
+from accrete.facts.reading import settled
+from accrete.facts.router import Route, Router, is_backwards
+from accrete.facts.values import value_key
+from accrete.fit import fit
+from accrete.lm import batch
+from accrete.lm.alike import Alike
+from accrete.lm.decode import NOTHING, Conditioning
+from accrete.lm.forced import log_likelihoods
+from accrete.lm.model import LM
+from accrete.lm.prompts import study_sequence
+from accrete.losses.next_token import next_token
+from accrete.methods.base import Method, Progress, RandomState
+from accrete.optim.rows import RowAdam
+from accrete.store.sentinels import general_prompts
+from accrete.types import Lesson, Passage, Query, Report
+
+APART = 2  # epochs between two looks at what is learned
+
+
+class Row(NamedTuple):
+    """A question with its answer, and the slot of the bank that is to answer it."""
+
+    slot: int
+    sequence: batch.Sequence
+
+
+class Options(Config):
+    # the slots
+    layers: Depths = (0.625, 0.75)  # beside whose MLPs they stand: shares of the depth
+    slots: int = Field(16_384, ge=1)  # facts that differ, at most
+    rank: int = Field(8, ge=1)  # of the change that a slot makes
+    # writing
+    rate: float = Field(0.4, gt=0)  # of Adam, slot by slot
+    batch_size: int = Field(32, ge=1)  # questions a step
+    enough: float = Field(0.01, ge=0)  # nats per target at which a lesson ends
+    max_epochs: int = Field(40, ge=1)  # over the questions of what is new
+    # reading
+    certain: float = Field(0.3, ge=-1, le=1)  # how alike a question must be to a known one about the same name,
+    very: float = Field(0.9, ge=-1, le=1)  # and to one of which it shares words alone
+    general: int = Field(128, ge=2)  # general questions from which likeness is seen
+    seed: int = 0
+
+
+class VersionedMemory(Method):
+    """Versioned memory: every fact in a slot with its dates; old and new answers side by side, questions sent by date."""
+
+    Config = Options
+    parts = ("adapter", "random")
+    reads = True  # the text itself, so that nobody need write study items about it
+    believes = True  # it learns what a document states, so its facts are read
+    cites = True  # an answer names the statement it came from; where it names none, it is the base model's
+
+    def __init__(self, lm: LM, config: Options):
+        self.lm, self.config = lm, config
+        self.random = RandomState(config.seed)
+        self.adapter = SlotBank(lm, 2 * config.slots, config.rank, config.layers, config.seed)
+        general = [question for question, _ in lm.background[: config.general]] or general_prompts()
+        self.alike = Alike(lm, self.adapter.first_layer, general)
+        self._reading = self.adapter.reading  # one object, so that rows run together
+
+    def learn(self, lesson: Lesson, progress: Progress) -> Report:
+        name = lesson.document.sha256
+        stated = self.beliefs.graph.of_lesson(name) or self._stated(lesson)
+        if not stated:
+            raise LessonError(f"{lesson.document.name} states nothing that could be kept: no fact was found in it.")
+        new = self._opened(stated)
+        report = self._write(new, progress)
+        self.adapter.note(name, [_place(one, backwards) for one in new for backwards in (False, True)])
+        details = {"statements": len(stated), "slots_written": len(new), "stopped_at_limit": bool(self.unlearned)}
+        return replace(report, details=details)
+
+    def _stated(self, lesson: Lesson) -> list[Statement]:
+        """What a lesson brings that nobody has read for it: its facts and its items."""
+        date = lesson.dates[0] if lesson.dates else None
+        read = settled(self.beliefs.graph, [Found(fact, 0, 0) for fact in lesson.facts], lesson.items, date=date)
+        return self.beliefs.state_of(lesson.document.sha256, lesson.document.name, date, read.stated, read.several)
+
+    # --- which slots ----------------------------------------------------------------------------------------------
+
+    def _opened(self, stated: Sequence[Statement]) -> list[Statement]:
+        """Those that say something new, each with a slot of its own; the others get the slot of what says the same."""
+        graph = self.beliefs.graph
+        taken = set(graph.slots())
+        free = (slot for slot in range(self.config.slots) if slot not in taken)
+        new = []
+        for one in stated:
+            same = (other.slot for other in graph.history(one.subject, one.relation)
+                    if other.slot is not None and value_key(other.value) == value_key(one.value))  # fmt: skip
+            slot = next(same, None)
+            if slot is None:
+                slot = next(free, None)
+                if slot is None:
+                    raise LessonError(
+                        f"All {self.config.slots:,} slots are taken; --set slots=N on a new home has more."
+                    )
+                new.append(replace(one, slot=slot))
+            self.beliefs.assign(one, slot)
+        return new
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def _write(self, new: Sequence[Statement], progress: Progress) -> Report:
+        """Every slot until what it has to answer costs less than `enough`: no slot knows of another."""
+        rows = list(self._rows(new))
+        self.unlearned = {row.slot for row in rows}
+        if not rows:
+            return Report()
+        optimizer = RowAdam(self.adapter.parameters(), lr=self.config.rate)
+        with self.adapter.writing(), self.lm.in_bfloat16(frozen=True):
+            return fit(
+                self.lm,
+                self._batches(rows),
+                losses=[next_token],
+                optimizer=optimizer,
+                first_layer=self.adapter.first_layer,
+                clip=0.0,
+                progress=progress,
+            )
+
+    def _rows(self, new: Sequence[Statement]) -> Iterator[Row]:
+        """The questions that each statement answers: with its value from its slot, backwards from the slot behind it."""
+        known = {one.id: one for one in new}
+        for asked in self.beliefs.graph.questions_of(known):
+            one = known[asked.fact]
+            yield Row(
+                _place(one, backwards=is_backwards(one, asked)), study_sequence(self.lm, asked.question, asked.answer)
+            )
+
+    def _batches(self, rows: Sequence[Row]) -> Iterator[batch.Batch]:
+        """Batches of questions about what is not learned yet, each row in its slot meanwhile."""
+        size = self.config.batch_size
+        for epoch in range(1, self.config.max_epochs + 1):
+            left = [row for row in rows if row.slot in self.unlearned]
+            order = torch.randperm(len(left), generator=self.random.generator).tolist()
+            for start in range(0, len(order), size):
+                part = [left[i] for i in order[start : start + size]]
+                with self.adapter.reading([[row.slot] for row in part]):
+                    yield batch.collate([row.sequence for row in part], self.lm.device, self.lm.pad)
+            if epoch % APART == 0:
+                self.unlearned = {
+                    row.slot for row, nats in zip(left, self._nats(left), strict=True) if nats > self.config.enough
+                }
+            if not self.unlearned:
+                return
+
+    @torch.no_grad()
+    def _nats(self, rows: Sequence[Row]) -> list[float]:
+        """Nats per target of each row, read in its slot."""
+        beside = [Conditioning(beside=[row.slot], reading=self._reading) for row in rows]
+        found = log_likelihoods(self.lm, [row.sequence for row in rows], beside)
+        return [-nats / row.sequence.targets for row, nats in zip(rows, found, strict=True)]
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def condition(self, queries: Sequence[Query]) -> list[Conditioning]:
+        """The slots that each question reads; none where nothing is known about it, or the asker brings a text to read."""
+        return [self._conditioning(route) if route and route.statements[0].slot is not None else NOTHING
+                for route in self.routes(queries)]  # fmt: skip
+
+    def routes(self, queries: Sequence[Query]) -> list[Route | None]:
+        """What each question is about."""
+        router = Router(self.beliefs.graph, self.alike, self.config.certain, self.config.very)
+        asked = [i for i, query in enumerate(queries) if not query.context and not query.continues]
+        found: list[Route | None] = [None] * len(queries)
+        routed = router.routes([(queries[i].question, queries[i].as_of) for i in asked]) if len(self.beliefs) else []
+        for i, route in zip(asked, routed, strict=False):
+            found[i] = route
+        return found
+
+    def _conditioning(self, route: Route) -> Conditioning:
+        slots = list(dict.fromkeys(_place(one, route.backwards) for one in route.statements))
+        return Conditioning(beside=slots, reading=self._reading, sources=lambda: self._sources(route))
+
+    def _sources(self, route: Route) -> tuple[Passage, ...]:
+        found = []
+        for one in route.statements:
+            name, _ = self.beliefs.graph.document(one.document) or ("", None)
+            found.append(Passage(f"{one.relation} of {one.subject}: {one.value}", name, one.start or 0, one.end or 0))
+        return tuple(found)
+
+    # --- around lessons -------------------------------------------------------------------------------------------
+
+    def forget(self, sha256: str) -> Mapping[str, Any]:
+        """Empty the slots of a lesson, but for those whose facts another lesson states too: these go on in its name."""
+        emptied = {one.slot for one in self.beliefs.graph.of_lesson(sha256)}
+        statements = self.beliefs.forget(sha256)
+        heirs: dict[str, list[int]] = {}
+        for slot, lesson in self.beliefs.graph.slots().items():
+            if slot in emptied:
+                heirs.setdefault(lesson, []).extend((2 * slot, 2 * slot + 1))
+        kept = sum(map(len, heirs.values())) // 2
+        self.adapter.forget(sha256, heirs)
+        how = f"{statements:,} statements are taken back, {len(emptied - {None}) - kept:,} slots are empty again"
+        how += f", {kept:,} go on, for other documents state the same" if kept else ""
+        return {
+            "forgot": how,
+            "statements": statements,
+            "slots_emptied": len(emptied - {None}) - kept,
+            "slots_kept": kept,
+        }
+
+    def about(self) -> dict[str, Any]:
+        """How much is believed, and in how many slots."""
+        graph = self.beliefs.graph
+        return {"statements": len(graph), "that hold now": len(graph.active()), "slots": len(graph.slots()),
+                "documents": len(self.beliefs)}  # fmt: skip
+
+
+def _place(statement: Statement, backwards: bool) -> int:
+    """The slot of the bank that says its value, or the one behind it, which says its subject."""
+    assert statement.slot is not None
+    return 2 * statement.slot + backwards
