@@ -9,7 +9,8 @@ facts: auto     read by the model where the method learns facts, else not at all
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Any, cast, get_args
 
 from accrete.data.pieces import pieces
 from accrete.dates import asked_as_of
@@ -20,14 +21,31 @@ from accrete.facts.contradiction import OnConflict
 from accrete.facts.extract import Found, extract
 from accrete.facts.graph import FactGraph, Statement
 from accrete.facts.reading import Ask, Read, settled
-from accrete.facts.router import is_backwards
+from accrete.facts.router import Route, Router, is_backwards
+from accrete.lm.alike import Alike
 from accrete.lm.model import LM
-from accrete.types import Document, Example, Probe
+from accrete.methods.base import Method
+from accrete.scoring import normalise
+from accrete.store.expectations import Judge
+from accrete.store.sentinels import general_prompts
+from accrete.types import Answer, Document, Example, Probe, Query
 
 SETTINGS = ("auto", "model", "rules", "off")
 PASSAGE_TOKENS = 128  # of a passage whose facts are listed at once
 LISTED_TOKENS = 1.5  # of a list of facts, for each token of its passage
 CHECKED = 32  # neighbours that are asked before and after a lesson
+
+
+@dataclass(frozen=True)
+class Reason:
+    """An answer and what stands behind it: statements, the known question it was taken for, how alike, as of when."""
+
+    answer: Answer
+    statements: tuple[Statement, ...] = ()
+    question: str = ""
+    alike: float | None = None
+    date: str | None = None
+    backwards: bool = False
 
 
 class Believing:
@@ -49,6 +67,7 @@ class Believing:
                 raise UsageError(f'{name} cannot be "{value}".{did_you_mean(value, known)}')
         self.lm, self.on_conflict, self.ask, self.teacher, self.offline = lm, on_conflict, ask, teacher, offline
         self.setting = setting if setting != "auto" else "model" if believes else "off"
+        self._alike: Alike | None = None
         if believes and self.setting == "off":
             raise UsageError("This method learns facts: without them (facts=off) it has nothing to learn.")
 
@@ -73,6 +92,24 @@ class Believing:
         if self.setting == "off":
             return Read()
         return settled(graph, found, items, date=date, on_conflict=self.on_conflict, ask=self.ask)
+
+    def route(self, method: Method, query: Query) -> Route | None:
+        """Which statements a question is about: by the method's own router where it has one, else by ours."""
+        if own := getattr(method, "routes", None):
+            return cast("Route | None", own([query])[0])
+        if self._alike is None:
+            general = [question for question, _ in self.lm.background[:128]] or general_prompts()
+            self._alike = Alike(self.lm, self.lm.layers * 5 // 8, general)
+        return Router(method.beliefs.graph, self._alike).routes([(query.question, query.as_of)])[0]
+
+    def judge(self) -> Judge | None:
+        """Asks the teacher a question that is answered yes or no; None without a teacher."""
+        if not self.teacher:
+            return None
+        teacher = Teacher(self.teacher, offline=self.offline)
+        return lambda question: normalise(teacher([f"{question} Answer yes or no."], max_new_tokens=4)[0]).startswith(
+            "yes"
+        )
 
 
 def neighbours(graph: FactGraph, stated: Sequence[Statement], most: int = CHECKED) -> list[Probe]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from accrete import believing
-from accrete.believing import Believing
+from accrete.believing import Believing, Reason
 from accrete.config import build
 from accrete.data.chunks import chunks
 from accrete.data.documents import known_as, read_document
@@ -35,10 +35,12 @@ from accrete.methods import DEFAULT as DEFAULT_METHOD
 from accrete.methods import base as method_base
 from accrete.reader import Reader
 from accrete.store import checkpoint, guard, indicators
+from accrete.store.expectations import Expectations
 from accrete.store.history import History
 from accrete.store.home import check_home, check_room, default_home
 from accrete.store.journal import Commit, Journal, now
 from accrete.store.sentinels import provide_sentinels, read_sentinels
+from accrete.store.watch import Watch
 from accrete.types import Answer, Document, Example, Lesson, Probe, Query
 
 Progress = Callable[[str, int, float], None]
@@ -103,6 +105,7 @@ class Learner:
             believes=getattr(self.method, "believes", False),
         )
         self.beliefs = self.method.beliefs
+        self.expectations = Expectations(self.home, self.lm.digest)
         self.reader = Reader(self.lm, self.method)
         read_sentinels(self.lm, self.home)
         self.history = History(Journal(self.home), self.lm, method, self.method, self.config.model_dump())
@@ -193,15 +196,14 @@ class Learner:
             "importance": lesson.importance,
             **self.reader.measure("before", lesson, study, probes, active[-1].metrics["kept_after"] if known else None),
         }
-        near = self._state(lesson, read)
-        answered = self.reader.grades(near)
+        watch = self._watch(self._state(lesson, read))
         learning = clock.monotonic()
         report = self.method.learn(lesson, self._told)
         metrics["learning_seconds"] = round(clock.monotonic() - learning, 3)
         self.progress("measuring", report.steps, 0.0)
         metrics |= {
             **self.reader.measure("after", lesson, study, probes),
-            **guard.disturbed(near, answered, self.reader.grades(near)),
+            **watch.after(),
             **(believing.told(read) if self.believing.setting != "off" else {}),
             "probes": len(probes),
             "steps": report.steps,
@@ -226,6 +228,11 @@ class Learner:
         stated = self.beliefs.state_of(document.sha256, document.name, date, read.stated, read.several)
         return believing.neighbours(self.beliefs.graph, stated)
 
+    def _watch(self, near: Sequence[Probe]) -> Watch:
+        """Looks at what the lesson must leave as it is."""
+        ask = lambda prompts: [one.text for one in self.answer([Query(prompt) for prompt in prompts])]  # noqa: E731
+        return Watch(near, self.expectations.all(), self.reader.grades, ask, self.believing.judge())
+
     def _told(self, step: int, loss: float, tokens: int = 0, of: int = 0) -> None:
         self.progress(f"learning, {tokens:,} of {of:,} tokens read" if tokens else "learning", step, loss)
 
@@ -246,6 +253,12 @@ class Learner:
         """
         asked = asked_as_of(question, check_date(as_of) if as_of else None)
         return self.answer([Query(asked, context, as_of, domain)], max_new_tokens=max_new_tokens)[0]
+
+    def why(self, question: str, *, as_of: str | None = None) -> Reason:
+        """The answer to a question, and the statements that it is about; none where nothing is known that answers it."""
+        route = self.believing.route(self.method, Query(question, as_of=as_of and check_date(as_of)))
+        answer = self.ask(question, as_of=as_of)
+        return Reason(answer) if route is None else Reason(answer, **vars(route))
 
     def answer(self, queries: Sequence[Query], *, max_new_tokens: int = ANSWER_TOKENS) -> list[Answer]:
         """Answer many questions in batches, greedily. UsageError for a domain that was never taught."""

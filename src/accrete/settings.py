@@ -39,6 +39,8 @@ class Settings(Config):
     domain: str = Field("default", min_length=1)
     clean: bool = True  # the quality filter on text documents
     study: Literal["auto", "gold", "self", "off"] = "auto"  # where study items come from
+    facts: Literal["auto", "model", "rules", "off"] = "auto"  # who reads what documents state
+    on_conflict: Literal["supersede", "branch", "ask", "reject"] = "supersede"  # what becomes of what contradicts it
     teacher: str | None = Field(None, pattern=r"^https?://\S+$")  # the address of a model that writes them
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # method -> its options
 
@@ -49,7 +51,7 @@ class Settings(Config):
             raise PydanticCustomError("number", "Input should be a number from 0 to 1")
         return value
 
-    @field_validator("study", mode="before")
+    @field_validator("study", "facts", mode="before")
     @classmethod
     def _is_no_switch(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML reads off as false

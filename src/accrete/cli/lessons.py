@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accrete.cli.desk import Desk, Source, short, sources
-from accrete.cli.session import Session, Ticker, verb
-from accrete.errors import DocumentError, LessonError
+from accrete.cli.session import Session, Ticker, check_choice, verb
+from accrete.errors import DocumentError, LessonError, UsageError
 
 SHOWN = 4  # pieces that were left out
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from accrete.facts.contradiction import Contradiction, OnConflict
     from accrete.learner import Learner
     from accrete.store.journal import Commit
 
@@ -68,6 +69,13 @@ def learn(
             help="An OpenAI-compatible endpoint that writes them; ACCRETE_TEACHER_KEY is its key.",
         ),
     ] = None,
+    facts: Annotated[
+        str | None, typer.Option(help="Who reads what they state: auto, model, rules, off [auto: as the method needs].")
+    ] = None,
+    on_conflict: Annotated[
+        str | None,
+        typer.Option(help="What a new value makes of an old one: supersede, branch (both), ask, reject [supersede]."),
+    ] = None,
 ) -> None:
     """Learn documents: each is one lesson, measured and committed; one that costs too much is refused.
 
@@ -81,7 +89,10 @@ def learn(
     asked = read_probes(probes) if probes else ()
     queue = sources(paths, settings.offline)
     desk = Desk(settings.clean, language, settings.offline, allow_private)
-    learner = session.learner(max_forgetting=max_forgetting, study=study, teacher=teacher)
+    learner = session.learner(
+        max_forgetting=max_forgetting, study=study, teacher=teacher, facts=facts, on_conflict=on_conflict
+    )
+    learner.believing.ask = ask_about
     counts: Counter[str] = Counter()
     worst = 0
     for number, path in enumerate(queue, 1):
@@ -303,7 +314,7 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         elif name == "kept":
             table.add_row(name, "-", "-", "nothing is guarded: this model brings no guard questions and answers none")
     console.print(table)
-    for line in (studied(m.get("study")), reported(m)):
+    for line in (studied(m.get("study")), reported(m), *believed(m)):
         if line:
             console.print(line, markup=False)
     if m.get("left_out"):
@@ -333,6 +344,31 @@ def studied(figures: Mapping[str, Any] | None) -> str:
         f"studied {figures['kept']} of {figures['written']} questions ({figures['share']:.0%}) that {figures['by']} wrote"
         f" and answered alike on reading again {took}"
     )
+
+
+def believed(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What a document contradicts, and what its lesson did to what is known next to it."""
+    against = metrics.get("contradictions", [])
+    yield from against[:SHOWN]
+    if len(against) > SHOWN:
+        yield f"and {len(against) - SHOWN} more contradictions (--json)"
+    if "neighbours" in metrics:
+        share = f"{figure(metrics['neighbours_before'])}>{figure(metrics['neighbours_after'])}"
+        yield f"neighbours: {share} of {metrics['neighbours']} questions about what stands next to its facts"
+        yield from (f"   disturbed: {question}" for question in metrics["disturbed"][:SHOWN])
+    yield from (
+        f"   was not as expected before either: {prompt}" for prompt in metrics.get("expected_unmet_before", [])
+    )
+
+
+def ask_about(found: "Contradiction") -> "OnConflict":
+    """Ask whoever sits there what a contradiction means."""
+    if not sys.stdin.isatty():
+        raise UsageError("--on-conflict ask needs a terminal; say supersede, branch or reject.")
+    print(f"{found}\n   new: {found.new.value}", file=sys.stderr)
+    chosen: OnConflict = typer.prompt("supersede, branch or reject", default="supersede", err=True)
+    check_choice("the answer", chosen, ("supersede", "branch", "reject"))
+    return chosen
 
 
 def reported(metrics: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import typer
 
 from accrete.cli import (
+    beliefs,
     benchmark,
     chat,
     checkpoints,
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.callback(invoke_without_command=True)(common)
 for command in (lessons.learn, lessons.ask, chat.chat, lessons.log, lessons.show, lessons.undo, lessons.forget,
                 checkpoints.save, checkpoints.load, checkpoints.checkpoints, checkpoints.export,
+                beliefs.facts, beliefs.history, beliefs.why, beliefs.expect,
                 overview.status, overview.domains, overview.forgetting, overview.methods, overview.doctor,
                 compare.evaluate, compare.compare, benchmark.benchmark, streams.streams, streams.stream,
                 demo.demo, prepare.calibrate, prepare.retrofit, pretrain.pretrain, evaluate_base.evaluate_base):  # fmt: skip

@@ -76,7 +76,9 @@ class Session:
         from accrete import settings
         from accrete.methods import DEFAULT
 
-        check_choice("--study", flags.get("study"), get_args(settings.Settings.model_fields["study"].annotation))
+        for name in ("study", "facts", "on_conflict"):
+            known = get_args(settings.Settings.model_fields[name].annotation)
+            check_choice(f"--{name.replace('_', '-')}", flags.get(name), known)
         common = {key: getattr(self, key) for key in ("model", "method", "offline", "device", "dtype")}
         if methods is not None:
             common["method"] = None  # the verb has its own
@@ -111,6 +113,8 @@ class Session:
             max_forgetting=settings.max_forgetting,
             study=settings.study,
             teacher=settings.teacher,
+            facts=settings.facts,
+            on_conflict=settings.on_conflict,
             **options,
         )
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from accrete.errors import ForgettingError, LessonError
-from accrete.types import Probe
 
 HARM = 0.1  # nats: a lesson after which its own material is this much harder was no lesson
 
@@ -22,6 +21,10 @@ def harm(document: str, metrics: Mapping[str, Any], max_forgetting: float) -> Le
             f"{document} was refused and taken back: of the guard questions, {before:.3f} were answered before it and"
             f" {after:.3f} after it, a loss above max_forgetting = {max_forgetting:g}."
         )
+    if lost := metrics.get("expected_lost"):
+        return ForgettingError(
+            f"{document} was refused and taken back: it costs what is expected: {'; '.join(lost[:3])}."
+        )
     before, after = metrics.get("neighbours_before"), metrics.get("neighbours_after")
     if before is not None and after is not None and before - after > max_forgetting + 1e-9:
         return ForgettingError(
@@ -35,12 +38,3 @@ def harm(document: str, metrics: Mapping[str, Any], max_forgetting: float) -> Le
             " A lower rate may help."
         )
     return None
-
-
-def disturbed(near: Sequence[Probe], before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
-    """What a lesson did to what stands next to its facts: the shares answered, and the questions that were and are not."""
-    if not near:
-        return {}
-    lost = [probe.question for probe, was, now in zip(near, before, after, strict=True) if was > now]
-    shares = {"neighbours_before": sum(before) / len(near), "neighbours_after": sum(after) / len(near)}
-    return {"neighbours": len(near), **shares, "disturbed": lost}

@@ -1,0 +1,189 @@
+"""The verbs about what is believed: facts, history, why, expect."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from accrete.cli.lessons import plain_table
+from accrete.cli.session import Session, verb
+from accrete.errors import DocumentError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from accrete.facts.graph import Statement
+    from accrete.learner import Learner
+
+SUBJECTS = 50  # that are listed
+
+
+@verb
+def facts(
+    session: Session,
+    subject: Annotated[str, typer.Argument(help="Of this one; else all subjects are listed.", show_default=False)] = "",
+    as_of: Annotated[str | None, typer.Option(help="What held at a date, as in 2024-05 [what holds now].")] = None,
+) -> None:
+    """Show what is believed, with its dates and documents."""
+    learner = session.learner()
+    graph = learner.beliefs.graph
+    if not subject and not as_of:
+        subjects = graph.subjects()
+        session.print(
+            [{"subject": name, "statements": count} for name, count in subjects],
+            lambda console: _subjects(console, subjects, learner),
+        )
+        return
+    found = graph.at(as_of, subject or None) if as_of else graph.active(subject)
+    if subject and not graph.history(subject):
+        raise UsageError(
+            f'Nothing is known about "{subject}".{did_you_mean(subject, [n for n, _ in graph.subjects()])}'
+        )
+    _print(session, learner, found)
+
+
+@verb
+def history(
+    session: Session,
+    subject: Annotated[str, typer.Argument(help="As in `accrete facts`.", show_default=False)],
+    relation: Annotated[str, typer.Argument(help="One of its relations; else all.", show_default=False)] = "",
+) -> None:
+    """Show what was believed of a subject at any time, the earliest first."""
+    learner = session.learner()
+    graph = learner.beliefs.graph
+    if not (known := graph.history(subject)):
+        raise UsageError(
+            f'Nothing is known about "{subject}".{did_you_mean(subject, [n for n, _ in graph.subjects()])}'
+        )
+    found = graph.history(subject, relation) if relation else known
+    if not found:
+        raise UsageError(
+            f'Nothing is known of "{relation}" of {subject}.{did_you_mean(relation, {one.relation for one in known})}'
+        )
+    _print(session, learner, found)
+
+
+@verb
+def why(
+    session: Session,
+    question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
+    as_of: Annotated[str | None, typer.Option(help="A date that the question is about, as in 2024-05.")] = None,
+) -> None:
+    """Answer a question, and show which facts, documents and lessons stand behind the answer."""
+    if not question.strip():
+        raise DocumentError("The question is empty.")
+    learner = session.learner()
+    found = learner.why(question, as_of=as_of)
+    rows = [_row(learner, one) for one in found.statements]
+    result = {
+        "question": question,
+        "answer": found.answer.text,
+        "as_of": found.date,
+        "asked_as": found.question or None,
+        "alike": None if found.alike is None else round(found.alike, 3),
+        "backwards": found.backwards,
+        "statements": rows,
+    }
+
+    def human(console: "Console") -> None:
+        console.print(found.answer.text, markup=False)
+        if not rows:
+            console.print("   from: the base model; no fact is known that answers this", style="dim")
+            return
+        date = f", as of {found.date}" if found.date else ""
+        console.print(f'   taken for: "{found.question}"{date}', markup=False, style="dim")
+        _table(console, rows)
+
+    session.print(result, human)
+
+
+@verb
+def expect(
+    session: Session,
+    prompt: Annotated[str, typer.Argument(help="Without one, all expectations are listed.", show_default=False)] = "",
+    contains: Annotated[str, typer.Option(help="What the answer has in it.")] = "",
+    not_contains: Annotated[str, typer.Option("--not-contains", help="What it has not.")] = "",
+    judge: Annotated[str, typer.Option(help="What a teacher (--teacher of learn) judges true of it.")] = "",
+    remove: Annotated[bool, typer.Option("--remove", help="Expect nothing of this prompt any more.")] = False,
+) -> None:
+    """Say how the model must answer a prompt, whatever it learns: a lesson that loses it is refused."""
+    from accrete.store.expectations import Expectation
+
+    learner = session.learner()
+    if remove:
+        learner.expectations.remove(prompt)
+        session.print(
+            {"removed": prompt}, lambda console: console.print(f'nothing is expected of "{prompt}"', markup=False)
+        )
+        return
+    if prompt:
+        if not (contains or not_contains or judge):
+            raise UsageError("Say what is expected: --contains TEXT, --not-contains TEXT or --judge CRITERION.")
+        learner.expectations.add(Expectation(prompt, contains, not_contains, judge))
+    expected = [one for one in learner.expectations.all() if not prompt or one.prompt == prompt]
+    rows = []
+    for one in expected:
+        answer = learner.ask(one.prompt).text
+        rows.append(asdict(one) | {"answer": answer, "met": one.met(answer, learner.believing.judge())})
+
+    def human(console: "Console") -> None:
+        if not rows:
+            console.print('Nothing is expected yet: accrete expect "PROMPT" --contains TEXT', markup=False)
+        for one, row in zip(expected, rows, strict=True):
+            state = {True: "met", False: "NOT MET", None: "not judged (no teacher)"}[row["met"]]
+            console.print(f'"{one.prompt}" {one}: {state}: {row["answer"]}', markup=False)
+
+    session.print(rows, human)
+
+
+# --- printing ----------------------------------------------------------------------------------------------------------
+
+
+def _row(learner: "Learner", one: "Statement") -> dict[str, Any]:
+    name, date = learner.beliefs.graph.document(one.document) or ("", None)
+    lessons = {commit.sha256: commit.id for commit in learner.history.active()}
+    return {
+        "subject": one.subject,
+        "relation": one.relation,
+        "value": one.value,
+        "from": one.valid_from,
+        "until": one.valid_until,
+        "document": name,
+        "date": date,
+        "start": one.start,
+        "end": one.end,
+        "lesson": lessons.get(one.lesson),
+        "slot": one.slot,
+    }
+
+
+def _print(session: Session, learner: "Learner", statements: "list[Statement]") -> None:
+    rows = [_row(learner, one) for one in statements]
+    session.print(rows, lambda console: _table(console, rows))
+
+
+def _table(console: "Console", rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        console.print("nothing", style="dim")
+        return
+    table = plain_table("subject", "relation", "value", "from", "until", "document", "characters", "lesson")
+    for row in rows:
+        where = "" if row["start"] is None else f"{row['start']}-{row['end']}"
+        cells = [row[key] or "" for key in ("subject", "relation", "value", "from", "until", "document")]
+        table.add_row(*cells, where, row["lesson"] or "")
+    console.print(table)
+
+
+def _subjects(console: "Console", subjects: list[tuple[str, int]], learner: "Learner") -> None:
+    if not subjects:
+        console.print(
+            f"Nothing is believed yet: {learner.method_name} has read no facts here (learn --facts model reads them).",
+            markup=False,
+        )
+        return
+    table = plain_table("subject", "statements")
+    for name, count in subjects[:SUBJECTS]:
+        table.add_row(name, f"{count:,}")
+    console.print(table)
+    if len(subjects) > SUBJECTS:
+        console.print(f"and {len(subjects) - SUBJECTS:,} more subjects (--json)")
