@@ -23,7 +23,7 @@ from accrete.adapters.slot_bank import SlotBank
 from accrete.config import Config
 from accrete.errors import LessonError
 from accrete.facts.extract import Found
-from accrete.facts.graph import Statement
+from accrete.facts.graph import Asked, Statement
 from accrete.facts.reading import settled
 from accrete.facts.router import Route, Router, is_backwards
 from accrete.facts.values import value_key
@@ -58,7 +58,9 @@ class Options(Config):
     # writing
     rate: float = Field(0.4, gt=0)  # of Adam, slot by slot
     batch_size: int = Field(32, ge=1)  # questions a step
-    enough: float = Field(0.01, ge=0)  # nats per target at which a lesson ends
+    enough: float = Field(0.02, ge=0)  # nats per target at which a lesson ends
+    own: int = Field(2, ge=1)  # questions, at most, that ask for it and that each slot is to answer,
+    anything: int = Field(2, ge=0)  # and general ones that it is to answer alike: it is not by them that it is read
     max_epochs: int = Field(40, ge=1)  # over the questions of what is new
     # reading
     certain: float = Field(0.3, ge=-1, le=1)  # how alike a question must be to a known one about the same name,
@@ -80,8 +82,8 @@ class VersionedMemory(Method):
         self.lm, self.config = lm, config
         self.random = RandomState(config.seed)
         self.adapter = SlotBank(lm, 2 * config.slots, config.rank, config.layers, config.seed)
-        general = [question for question, _ in lm.background[: config.general]] or general_prompts()
-        self.alike = Alike(lm, self.adapter.first_layer, general)
+        self.general = [question for question, _ in lm.background] or general_prompts()
+        self.alike = Alike(lm, self.adapter.first_layer, self.general[: config.general])
         self._reading = self.adapter.reading  # one object, so that rows run together
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
@@ -144,13 +146,21 @@ class VersionedMemory(Method):
             )
 
     def _rows(self, new: Sequence[Statement]) -> Iterator[Row]:
-        """The questions that each statement answers: with its value from its slot, backwards from the slot behind it."""
+        """The questions that each statement answers: with its value from its slot, backwards from the slot behind it.
+
+        And questions about anything: a slot is read where the router says so, and is to say the same in any wording.
+        """
         known = {one.id: one for one in new}
+        of_slot: dict[int, list[Asked]] = {}
         for asked in self.beliefs.graph.questions_of(known):
             one = known[asked.fact]
-            yield Row(
-                _place(one, backwards=is_backwards(one, asked)), study_sequence(self.lm, asked.question, asked.answer)
-            )
+            of_slot.setdefault(_place(one, backwards=is_backwards(one, asked)), []).append(asked)
+        for slot, questions in of_slot.items():
+            drawn = torch.randperm(len(questions), generator=self.random.generator)[: self.config.own].tolist()
+            about_it = [questions[i].question for i in drawn]
+            drawn = torch.randint(len(self.general), (self.config.anything,), generator=self.random.generator).tolist()
+            for question in (*about_it, *(self.general[i] for i in drawn)):
+                yield Row(slot, study_sequence(self.lm, question, questions[0].answer))
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[batch.Batch]:
         """Batches of questions about what is not learned yet, each row in its slot meanwhile."""
@@ -180,8 +190,7 @@ class VersionedMemory(Method):
 
     def condition(self, queries: Sequence[Query]) -> list[Conditioning]:
         """The slots that each question reads; none where nothing is known about it, or the asker brings a text to read."""
-        return [self._conditioning(route) if route and route.statements[0].slot is not None else NOTHING
-                for route in self.routes(queries)]  # fmt: skip
+        return [self._conditioning(route) if route else NOTHING for route in self.routes(queries)]
 
     def routes(self, queries: Sequence[Query]) -> list[Route | None]:
         """What each question is about."""
@@ -194,7 +203,10 @@ class VersionedMemory(Method):
         return found
 
     def _conditioning(self, route: Route) -> Conditioning:
-        slots = list(dict.fromkeys(_place(one, route.backwards) for one in route.statements))
+        written = [one for one in route.statements if one.slot is not None]  # others are being learned just now
+        if not written:
+            return NOTHING
+        slots = list(dict.fromkeys(_place(one, route.backwards) for one in written))
         return Conditioning(beside=slots, reading=self._reading, sources=lambda: self._sources(route))
 
     def _sources(self, route: Route) -> tuple[Passage, ...]:
