@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from accrete.dates import asked_as_of, begun, check_date, nearest_first, put_at, undated
@@ -87,3 +89,21 @@ def test_the_nearest_date_is_the_last_that_had_begun():
     assert nearest_first(dates, "2021-06") == ["2020", "2018", "2022"]
     assert nearest_first(dates, "2010") == ["2018", "2020", "2022"]
     assert nearest_first([], "2010") == []
+
+
+@pytest.mark.parametrize(
+    ("question", "date"),
+    [
+        ("Who was mayor last year?", "2025"),
+        ("Three years ago, who was mayor?", "2023"),
+        ("Who was mayor a year ago?", "2025"),
+        ("Who was mayor 12 years ago?", "2014"),
+        ("Who led it last month?", "2026-02"),
+        ("Who led it yesterday?", "2026-02-28"),
+        ("Who leads it?", None),
+        ("As of 2020, who led it last year?", "2020"),
+        ("Who lasted years?", None),
+    ],
+)
+def test_dates_seen_from_today(question, date):
+    assert put_at(question, datetime.date(2026, 3, 1)) == date

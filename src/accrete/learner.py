@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import time as clock
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from accrete import believing
+from accrete import believing, taking_up
 from accrete.believing import Believing, Reason
 from accrete.config import build
 from accrete.data.chunks import chunks
@@ -34,7 +34,7 @@ from accrete.lm.model import LM
 from accrete.methods import DEFAULT as DEFAULT_METHOD
 from accrete.methods import base as method_base
 from accrete.reader import Reader
-from accrete.store import checkpoint, guard, indicators
+from accrete.store import guard, indicators
 from accrete.store.expectations import Expectations
 from accrete.store.history import History
 from accrete.store.home import check_home, check_room, default_home
@@ -186,7 +186,7 @@ class Learner:
         if not study:
             raise DocumentError(f"{lesson.document.name} holds too little to learn from.")
         check_room(self.home, sum(p.numel() * p.element_size() for p in self.lm.model.parameters() if p.requires_grad))
-        self._provide_sentinels()
+        self.provide_sentinels()
         started, digest_before, domain = clock.monotonic(), self.digest, lesson.domain
         self.progress("measuring", 0, 0.0)
         # After a lesson of the same domain, what was measured then is of this very state.
@@ -196,7 +196,8 @@ class Learner:
             "importance": lesson.importance,
             **self.reader.measure("before", lesson, study, probes, active[-1].metrics["kept_after"] if known else None),
         }
-        watch = self._watch(self._state(lesson, read))
+        watch = self._watch()
+        watch.look_at(self._state(lesson, read))
         learning = clock.monotonic()
         report = self.method.learn(lesson, self._told)
         metrics["learning_seconds"] = round(clock.monotonic() - learning, 3)
@@ -228,10 +229,10 @@ class Learner:
         stated = self.beliefs.state_of(document.sha256, document.name, date, read.stated, read.several)
         return believing.neighbours(self.beliefs.graph, stated)
 
-    def _watch(self, near: Sequence[Probe]) -> Watch:
+    def _watch(self) -> Watch:
         """Looks at what the lesson must leave as it is."""
         ask = lambda prompts: [one.text for one in self.answer([Query(prompt) for prompt in prompts])]  # noqa: E731
-        return Watch(near, self.expectations.all(), self.reader.grades, ask, self.believing.judge())
+        return Watch(self.expectations.all(), self.reader.grades, ask, self.believing.judge())
 
     def _told(self, step: int, loss: float, tokens: int = 0, of: int = 0) -> None:
         self.progress(f"learning, {tokens:,} of {of:,} tokens read" if tokens else "learning", step, loss)
@@ -308,7 +309,7 @@ class Learner:
         """What was taught, by domain: lessons, the last document, what was kept with it, and the size of its adapter."""
         return indicators.by_domain(self.history.active(), self.reader.domains or {})
 
-    def _provide_sentinels(self) -> None:
+    def provide_sentinels(self) -> None:
         """A model that brings no sentinels makes its own, as the base that it is before any lesson."""
         if not self.lm.sentinels:
             with self.as_base():
@@ -326,7 +327,8 @@ class Learner:
         if take_out is None:
             raise UsageError(f"{self.method_name} cannot take one document out; undo takes back the last lesson.")
         found = indicators.named(self.history.active(), known_as(document))
-        return self._take_up(
+        return taking_up.take_up(
+            self,
             f"without {found.document}",
             f"without {found.sha256}",
             found.domain,
@@ -349,7 +351,9 @@ class Learner:
         if take is None:
             raise UsageError(f"{self.method_name} has nothing to calibrate; `accrete methods` says which methods have.")
         name = f"calibration on {len(texts):,} texts"
-        return self._take_up(name, f"{name} {now()}", None, lambda: take(texts), lambda known: [list(k) for k in known])
+        return taking_up.take_up(
+            self, name, f"{name} {now()}", None, lambda: take(texts), lambda known: [list(k) for k in known]
+        )
 
     # --- history ------------------------------------------------------------------------------------------------
 
@@ -389,72 +393,19 @@ class Learner:
             "bytes": self.history.journal.size(),
         }
 
-    # --- checkpoints --------------------------------------------------------------------------------------------
+    # --- checkpoints (taking_up.py) -----------------------------------------------------------------------------
 
     def save_checkpoint(self, path: str | Path) -> None:
         """Write what was learned to a directory of its own: the trainable state, not the base model."""
-        active = self.history.active()
-        about = {
-            "base": self.history.base,
-            "model": self.lm.name,
-            "method": self.method_name,
-            "config": self.config.model_dump(),
-            "parent": active[-1].id if active else None,
-            "lessons": len(active),
-            "holds": [list(held) for held in indicators.held(active)],
-            "digest": self.digest,
-            "metrics": dict(active[-1].metrics) if active else {},
-        }
-        checkpoint.save_checkpoint(Path(path), method_base.state_of(self.method), about)
+        taking_up.save_checkpoint(self, Path(path))
 
     def load_checkpoint(self, path: str | Path) -> Commit:
         """Take up the state of a checkpoint, as a commit that can be undone; a state that is there already changes nothing.
 
         Raises HistoryError when the checkpoint is damaged or of another model or method.
         """
-        path = Path(path)
-        state, manifest = checkpoint.load_checkpoint(path, base=self.history.base, method=self.method_name)
-        sha256 = f"checkpoint {manifest['digest']}"
-
-        def change() -> None:
-            try:
-                method_base.restore(self.method, state)
-            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):  # forged together with its sums
-                raise HistoryError(f"The checkpoint {path} does not fit this model or method.") from None
-            if self.digest != manifest["digest"]:
-                raise HistoryError(f"The checkpoint {path} is damaged: it is not the state that its manifest names.")
-
-        return self._take_up(f"checkpoint {path.name}", sha256, None, change, lambda known: manifest.get("holds", []))
+        return taking_up.load_checkpoint(self, Path(path))
 
     def load_adapter(self, path: str | Path, domain: str = "default") -> Commit:
         """Take up an adapter that PEFT wrote as that of `domain`, in the same way; the one that was there is replaced."""
-        check_plain_name(domain, "domain")
-        take = getattr(self.method, "load_adapter", None)
-        if take is None:
-            raise HistoryError(f"{path} is a PEFT adapter, and {self.method_name} has no place for one.")
-        name = f"adapter {Path(path).name}"
-        stays = lambda known: [list(held) for held in known if held.domain != domain]  # noqa: E731
-        return self._take_up(name, f"{name} {now()}", domain, lambda: take(domain, Path(path)), stays)
-
-    def _take_up(
-        self,
-        name: str,
-        sha256: str,
-        domain: str | None,
-        change: Callable[[], Mapping[str, Any] | None],
-        holds: Callable[[Iterable[indicators.Held]], list[list[str]]],
-        probes: Sequence[Probe] = (),
-    ) -> Commit:
-        """Commit a state that is no lesson's; `holds` says what it was taught, given what was known before."""
-        with self.history.change() as active:
-            self._provide_sentinels()
-            before = self.digest
-            metrics: dict[str, Any] = {"kept_before": self.kept(domain), "probes_before": self.grade(probes)}
-            told = change() or {}
-            if active and self.digest == before:
-                return replace(active[-1], already=True)
-            metrics |= {"kept_after": self.kept(domain), "probes_after": self.grade(probes), "probes": len(probes)}
-            metrics |= {**told, "reported": list(told)}
-            metrics["holds"] = holds(indicators.held(active))
-            named = self.history.described(name, sha256, domain or "default", before, metrics, active)
-            return self.history.commit(named)
+        return taking_up.load_adapter(self, Path(path), domain)

@@ -76,7 +76,7 @@ class SlotBank:
         """Within it each row of a batch reads these slots of its own, with equal weights that sum to 1."""
         most = max(1, *map(len, slots)) if slots else 1
         slots_BK = torch.tensor([[*own, *[0] * (most - len(own))] for own in slots], device=self.lm.device)
-        weights_BK = torch.tensor([[1 / len(own)] * len(own) + [0.0] * (most - len(own)) for own in slots])
+        weights_BK = torch.tensor([[1 / max(1, len(own))] * len(own) + [0.0] * (most - len(own)) for own in slots])
         try:
             for mlp in self.mlps.values():
                 mlp.slots_BK, mlp.weights_BK = slots_BK, weights_BK.to(self.lm.device)

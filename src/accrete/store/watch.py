@@ -1,6 +1,7 @@
 """What a lesson must leave as it was, besides the sentinels: its neighbours in the memory graph, and what is expected.
 
-Asked when it is made and again afterwards. Ends at figures for the guard and for the commit.
+What is expected is asked when a watch is made, neighbours when they are known, and both again afterwards. Ends at figures
+for the guard and for the commit.
 """
 
 from __future__ import annotations
@@ -17,19 +18,24 @@ class Watch:
 
     def __init__(
         self,
-        near: Sequence[Probe],
         expected: Sequence[Expectation],
         grades: Callable[[Sequence[Probe]], Sequence[float]],
         answers: Callable[[Sequence[str]], Sequence[str]],
         judge: Judge | None = None,
     ):
-        self.near, self.expected, self.judge = near, expected, judge
+        self.expected, self.judge = expected, judge
         self._grades, self._answers = grades, answers
-        self._near_before, self._met_before = self._look()
+        self._met_before = self._met()
+        self.look_at(())
+
+    def look_at(self, near: Sequence[Probe]) -> None:
+        """These are the neighbours."""
+        self.near = near
+        self._near_before = self._graded()
 
     def after(self) -> dict[str, Any]:
         """The share of neighbours answered before and now, and by their questions what was lost."""
-        near, met = self._look()
+        near, met = self._graded(), self._met()
         found: dict[str, Any] = {}
         if self.near:
             was, now = (sum(grades) / len(self.near) for grades in (self._near_before, near))
@@ -43,7 +49,9 @@ class Watch:
                 found["expected_unmet_before"] = unmet
         return found
 
-    def _look(self) -> tuple[list[float], list[bool | None]]:
-        near = list(self._grades(self.near)) if self.near else []
+    def _graded(self) -> list[float]:
+        return list(self._grades(self.near)) if self.near else []
+
+    def _met(self) -> list[bool | None]:
         said = self._answers([one.prompt for one in self.expected]) if self.expected else []
-        return near, [one.met(text, self.judge) for one, text in zip(self.expected, said, strict=True)]
+        return [one.met(text, self.judge) for one, text in zip(self.expected, said, strict=True)]

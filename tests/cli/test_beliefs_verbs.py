@@ -1,0 +1,118 @@
+"""facts, history, why, expect, and what learn says of contradictions. Ends at the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import tiny_lm
+from typer.testing import CliRunner
+
+from accrete.cli.main import app
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder, lm = tmp_path_factory.mktemp("models") / "tiny", tiny_lm(layers=1)
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def call(model, home, tmp_path):
+    """Runs a verb of versioned memory; facts are read by rules, and an epoch is enough: what is learned is not looked at."""
+
+    def run(*arguments, code=0, form="--json"):
+        common = [
+            "--model",
+            model,
+            "--home",
+            home,
+            "--method",
+            "versioned_memory",
+            "--offline",
+            form,
+            "--set",
+            "layers=0",
+        ]
+        common += ["--set", "max_epochs=1"]
+        found = CliRunner().invoke(app, [str(part) for part in (*arguments, *common) if part])
+        assert found.exit_code == code, found.output
+        if code:
+            return found.stderr.strip()
+        return json.loads(found.stdout.splitlines()[-1]) if form else found.stdout
+
+    for name, since, mayor in (("old", "2018", "Tolva Griek"), ("new", "2020", "Bruno Asti")):
+        (tmp_path / f"{name}.txt").write_text(
+            f"In {since}, the mayor of Vonnat is {mayor}. The river of Vonnat is the Mern."
+        )
+    return run
+
+
+@pytest.fixture
+def learned(call, tmp_path):
+    for name in ("old", "new"):
+        commit = call("learn", tmp_path / f"{name}.txt", "--facts", "rules", "--max-forgetting", 1)
+    return commit
+
+
+def test_learn_says_what_is_contradicted(learned, call, tmp_path):
+    assert learned["contradictions"] == [
+        'contradicts "Tolva Griek" (mayor of Vonnat; old.txt, 2018): superseded from 2020'
+    ]
+    call("undo")
+    rules = "--facts", "rules", "--max-forgetting", 1
+    assert 'contradicts "Tolva Griek"' in call("learn", tmp_path / "new.txt", *rules, form="")
+    call("undo")
+    rejected = call("learn", tmp_path / "new.txt", *rules, "--on-conflict", "reject")
+    assert rejected["facts"] == 1 and [row["value"] for row in call("history", "Vonnat", "mayor")] == ["Tolva Griek"]
+    call("undo")
+    assert "needs a terminal" in call("learn", tmp_path / "new.txt", *rules, "--on-conflict", "ask", code=2)
+    assert "--on-conflict cannot be" in call("learn", tmp_path / "new.txt", "--on-conflict", "superseed", code=2)
+    assert "--facts cannot be" in call("learn", tmp_path / "new.txt", "--facts", "modell", code=2)
+
+
+def test_facts_and_history_know_dates(learned, call):
+    assert call("facts") == [{"subject": "Vonnat", "statements": 4}]
+    now = {row["relation"]: row["value"] for row in call("facts", "Vonnat")}
+    assert now == {"mayor": "Bruno Asti", "river": "the Mern"}
+    then = {row["relation"]: row["value"] for row in call("facts", "Vonnat", "--as-of", "2019")}
+    assert then == {"mayor": "Tolva Griek", "river": "the Mern"}
+    assert [
+        (row["value"], row["from"], row["until"], row["document"]) for row in call("history", "Vonnat", "mayor")
+    ] == [
+        ("Tolva Griek", "2018", "2020", "old.txt"),
+        ("Bruno Asti", "2020", None, "new.txt"),
+    ]
+    assert "Tolva Griek" in call("history", "Vonnat", form="") and "Vonnat" in call("facts", form="")
+    assert 'Did you mean "Vonnat"?' in call("facts", "Vonat", code=2)
+    assert 'Did you mean "mayor"?' in call("history", "Vonnat", "major", code=2)
+    assert "is no date" in call("facts", "Vonnat", "--as-of", "soon", code=2)
+
+
+def test_why_names_facts_documents_and_lessons(learned, call):
+    found = call("why", "As of 2019, what is the mayor of Vonnat?")
+    (row,) = found["statements"]
+    assert (row["value"], row["document"], row["start"]) == ("Tolva Griek", "old.txt", 0) and row["lesson"]
+    assert found["as_of"] == "2019" and found["asked_as"]
+    assert call("why", "What is the mayor of Vonnat?", "--as-of", "2018")["statements"][0]["value"] == "Tolva Griek"
+    assert call("why", "Who sings?")["statements"] == [] and "no fact is known" in call("why", "Who sings?", form="")
+    assert "taken for" in call("why", "What is the mayor of Vonnat?", form="")
+    assert "is empty" in call("why", " ", code=1)
+
+
+def test_before_anything_is_believed(call):
+    assert call("facts") == [] and "Nothing is believed yet" in call("facts", form="")
+    assert "Nothing is known about" in call("history", "Vonnat", code=2)
+
+
+def test_what_is_expected_is_said_listed_and_taken_back(call):
+    assert call("expect") == [] and "Nothing is expected yet" in call("expect", form="")
+    (row,) = call("expect", "Who are you?", "--not-contains", "spam")
+    assert row["met"] is True and row["answer"] is not None
+    (row,) = call("expect", "Who are you?", "--contains", "the one and only")
+    assert row["met"] is False and "NOT MET" in call("expect", form="")
+    assert "Say what is expected" in call("expect", "Hello?", code=2)
+    assert call("expect", "Who are you?", "--remove") == {"removed": "Who are you?"} and call("expect") == []
+    assert "Nothing is expected of" in call("expect", "Who are you?", "--remove", code=2)

@@ -1,0 +1,109 @@
+"""Questions to statements: by names, by words, by how alike they are asked, at their date; and nowhere."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from accrete.facts.graph import FactGraph
+from accrete.facts.questions import AS_ASKED, answered, plain_questions
+from accrete.facts.router import Router
+from accrete.retrieval.words import words
+from accrete.types import Example, Fact
+
+
+def alike(pairs):
+    """As far as words tell: the share of both that is in both."""
+    found = []
+    for one, other in pairs:
+        a, b = set(words(one)), set(words(other))
+        found.append(len(a & b) / len(a | b) if a | b else 0.0)
+    return found
+
+
+FACTS = (
+    Fact("Tolvane", "mayor", "Ada Bree", "2018"),
+    Fact("Tolvane", "mayor", "Cy Dorn", "2020-03"),
+    Fact("Tolvane", "river", "the Mern"),
+    Fact("Tolvane Mill", "owner", "Bo Karst", "2018"),
+    Fact("the Mern", "cargo", "oil", "2018"),
+    Fact("Who sings the song of the old harbour?", AS_ASKED, "Zed Quill"),
+)
+
+
+@pytest.fixture
+def router():
+    graph = FactGraph()
+    for fact in FACTS:
+        added = graph.add(fact)
+        for item in plain_questions(fact):
+            graph.add_question(added.id, item.question, item.answer)
+    return Router(graph, alike, certain=0.1)
+
+
+def said(router, question, as_of=None, **options):
+    (route,) = router.routes([(question, as_of)], **options)
+    return route and [one.subject if route.backwards else one.value for one in route.statements]
+
+
+@pytest.mark.parametrize(
+    ("question", "values"),
+    [
+        ("Who is the mayor of Tolvane?", ["Cy Dorn"]),
+        ("What is Tolvane's mayor?", ["Cy Dorn"]),
+        ("As of 2018, who is the mayor of Tolvane?", ["Ada Bree"]),
+        ("[2020-02] The mayor of Tolvane is", ["Ada Bree"]),
+        ("[2020] The mayor of Tolvane is", ["Cy Dorn"]),
+        ("Who was the mayor of Tolvane in 2019?", ["Ada Bree"]),
+        ("Who was the mayor of Tolvane last year?", ["Cy Dorn"]),
+        ("Who was the mayor of Tolvane seven years ago?", ["Ada Bree"]),
+        ("As of 2017, who is the mayor of Tolvane?", None),  # before the first statement nothing is known
+        ("Who is the owner of Tolvane Mill?", ["Bo Karst"]),  # the longer name
+        ("Of what or whom is Bo Karst the owner?", ["Tolvane Mill"]),
+        ("What is the river of Tolvane?", ["the Mern"]),
+        ("What is the cargo of the Mern?", ["oil"]),
+        ("Who sings the song of the old harbour?", ["Zed Quill"]),
+        ("Who is the mayor of Vonnat?", None),
+        ("Why is the sky blue?", None),
+        ("", None),
+    ],
+)
+def test_a_question_goes_to_what_it_is_about(router, question, values):
+    assert said(router, question, today=datetime.date(2026, 6, 1)) == values
+
+
+def test_a_date_beside_the_question_counts_like_one_in_it(router):
+    assert said(router, "Who is the mayor of Tolvane?", "2019-05") == ["Ada Bree"]
+
+
+def test_what_is_asked_otherwise_than_anything_known_goes_nowhere(router):
+    router.certain = 0.9
+    assert said(router, "How do people in Tolvane spend their evenings?") is None
+
+
+def test_relations_with_several_values_are_read_together(router):
+    router.graph.declare_several("mayor")
+    assert said(router, "Who is the mayor of Tolvane?") == ["Ada Bree", "Cy Dorn"]
+
+
+def test_questions_of_a_batch_have_routes_of_their_own(router):
+    routes = router.routes(
+        [("What is the river of Tolvane?", None), ("Why?", None), ("Name the cargo of the Mern.", None)]
+    )
+    assert [route and route.statements[0].value for route in routes] == ["the Mern", None, "oil"]
+
+
+def test_plain_questions_ask_for_the_value_and_for_the_subject():
+    questions = plain_questions(FACTS[0])
+    assert {item.answer for item in questions} == {"Ada Bree", "Tolvane"}
+    assert all(("Tolvane" in item.question) == (item.answer == "Ada Bree") for item in questions)
+    assert any("2018" in item.question for item in questions)
+    assert not any("As of" in item.question for item in plain_questions(FACTS[2]))
+
+
+def test_items_belong_to_the_facts_that_answer_them():
+    items = [Example("Who runs Tolvane?", "Ada Bree"), Example("Which town has Ada Bree as mayor?", "Tolvane."),
+             Example("Who sings?", "Zed Quill")]  # fmt: skip
+    of_fact, rest = answered(FACTS[:3], items)
+    assert of_fact == [items[:2], [], []] and rest == items[2:]

@@ -1,0 +1,173 @@
+"""Versioned memory: slots for what is new, old and new answers side by side, forgetting; and on the embedded model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import tiny_lm
+
+from accrete import Document, Learner
+from accrete.errors import ForgettingError, LessonError, UsageError
+from accrete.store.expectations import Expectation
+from accrete.types import Probe, Query
+
+OLD = "In 2018, the mayor of Tolvane is Ada Bree. In 2018, the river of Tolvane is the Mern."
+NEW = "In 2020, the mayor of Tolvane is Cy Dorn. In 2020, the river of Tolvane is the Mern."
+SMALL = {"layers": (0.5,), "slots": 16, "rank": 16, "max_epochs": 80, "own": 4, "rate": 0.5, "anything": 0}
+
+
+@pytest.fixture
+def taught(home):
+    learner = Learner(
+        tiny_lm(layers=2), method="versioned_memory", home=home, config=SMALL, facts="rules", max_forgetting=1.0
+    )
+    learner.learn(Document("old.txt", OLD))
+    return learner
+
+
+def slots(learner) -> list[tuple[str, int | None]]:
+    return [(one.value, one.slot) for one in learner.beliefs.graph.history("Tolvane")]
+
+
+def answers(learner, *questions: str) -> list[str]:
+    return [learner.ask(question, max_new_tokens=12).text for question in questions]
+
+
+NAMES = [f"{first}{last}" for first in ("Al", "Bo", "Ki", "Su") for last in ("dor", "fin", "kan", "lim", "mut")]
+NOW, THEN, RIVER = "What is the mayor of Tolvane?", "[2018] The mayor of Tolvane is", "Name the river of Tolvane."
+
+
+def test_a_new_value_gets_a_slot_and_what_is_said_again_keeps_its_own(taught):
+    assert slots(taught) == [("Ada Bree", 0), ("the Mern", 1)]
+    held = [values[:4].clone() for values in taught.method.adapter.parameters()]
+    commit = taught.learn(Document("new.txt", NEW))
+    assert slots(taught) == [("Ada Bree", 0), ("Cy Dorn", 2), ("the Mern", 1), ("the Mern", 1)]
+    assert commit.metrics["slots_written"] == 1 and commit.metrics["facts"] == 2
+    assert commit.metrics["contradictions"] == [
+        'contradicts "Ada Bree" (mayor of Tolvane; old.txt, 2018): superseded from 2020'
+    ]
+    for before, values in zip(held, taught.method.adapter.parameters(), strict=True):
+        assert torch.equal(values[:4], before) and values[4].any() and not values[6:].any()
+
+
+def test_old_and_new_are_answered_side_by_side(taught):
+    taught.learn(Document("new.txt", NEW))
+    assert answers(taught, NOW, THEN, RIVER) == ["Cy Dorn", "Ada Bree", "the Mern"]
+    assert taught.ask(NOW, as_of="2019").text == "Ada Bree"
+    assert answers(taught, "Of what or whom is Cy Dorn the mayor?") == ["Tolvane"]
+
+
+def test_what_nothing_is_known_about_is_the_base_models(taught, make_lm):
+    question = "Who sings in the harbour of Vonnat?"
+    (base,) = Learner(make_lm(layers=2), home=taught.home).answer([Query(question)], max_new_tokens=12)
+    assert answers(taught, question) == [base.text] and not taught.ask(question, max_new_tokens=12).sources
+    assert taught.ask("As of 2017, what is the mayor of Tolvane?", max_new_tokens=12).sources == ()
+
+
+def test_an_answer_has_its_reasons(taught):
+    taught.learn(Document("new.txt", NEW))
+    found = taught.why("As of 2019, what is the mayor of Tolvane?")
+    assert [one.value for one in found.statements] == ["Ada Bree"] and found.date == "2019" and not found.backwards
+    assert found.answer.text == "Ada Bree" and found.answer.sources[0].document == "old.txt"
+    start, end = found.statements[0].start, found.statements[0].end
+    assert OLD[start:end] == "In 2018, the mayor of Tolvane is Ada Bree."
+    assert taught.why("Why is the sky blue?").statements == ()
+
+
+def test_undo_takes_beliefs_and_slots_back(taught):
+    before, digest = slots(taught), taught.digest
+    taught.learn(Document("new.txt", NEW))
+    taught.undo()
+    assert slots(taught) == before and taught.digest == digest and answers(taught, NOW) == ["Ada Bree"]
+
+
+def test_another_process_finds_what_was_learned(taught, home):
+    taught.learn(Document("new.txt", NEW))
+    again = Learner(tiny_lm(layers=2), method="versioned_memory", home=home, config=SMALL, facts="rules")
+    assert again.digest == taught.digest and slots(again) == slots(taught)
+    assert answers(again, NOW, THEN) == ["Cy Dorn", "Ada Bree"]
+
+
+def test_forgetting_a_document_leaves_what_others_say_too(taught):
+    taught.learn(Document("new.txt", NEW))
+    commit = taught.forget("old.txt")
+    assert (commit.metrics["statements"], commit.metrics["slots_emptied"], commit.metrics["slots_kept"]) == (2, 1, 1)
+    assert slots(taught) == [("Cy Dorn", 2), ("the Mern", 1)]
+    assert answers(taught, RIVER, NOW) == ["the Mern", "Cy Dorn"] and answers(taught, THEN) != ["Ada Bree"]
+    assert not any(values[:2].any() for values in taught.method.adapter.parameters())
+    taught.forget("new.txt")
+    assert not any(values.any() for values in taught.method.adapter.parameters()) and len(taught.beliefs) == 0
+    taught.undo(), taught.undo()
+    assert answers(taught, NOW, THEN) == ["Cy Dorn", "Ada Bree"]
+
+
+def test_a_rejected_value_is_not_written_and_branches_are_both_read(taught):
+    taught.believing.on_conflict = "reject"
+    taught.learn(Document("new.txt", NEW))
+    assert slots(taught) == [("Ada Bree", 0), ("the Mern", 1), ("the Mern", 1)]
+    taught.undo()
+    taught.believing.on_conflict = "branch"
+    taught.learn(Document("new.txt", NEW))
+    assert [one.value for one in taught.why(NOW).statements] == ["Ada Bree", "Cy Dorn"]
+
+
+def test_a_text_that_states_nothing_and_a_full_bank_are_said_in_a_sentence(taught):
+    with pytest.raises(LessonError, match="no fact was found"):
+        taught.learn(Document("prose.txt", "It rained all day, and nobody came."))
+    many = " ".join(f"The keeper of House {name} is Mr {name}." for name in NAMES)
+    digest = taught.digest
+    with pytest.raises(LessonError, match="slots are taken"):
+        taught.learn(Document("many.txt", many))
+    assert taught.digest == digest and len(taught.beliefs) == 1
+    with pytest.raises(UsageError, match="learns facts"):
+        Learner(tiny_lm(), method="versioned_memory", home=taught.home, facts="off")
+
+
+def test_what_is_expected_is_guarded(taught):
+    taught.expectations.add(Expectation(NOW, contains="Ada Bree"))
+    with pytest.raises(ForgettingError, match="costs what is expected"):
+        taught.learn(Document("new.txt", NEW))
+    assert answers(taught, NOW) == ["Ada Bree"] and len(taught.beliefs) == 1
+    taught.expectations.remove(NOW)
+    taught.learn(Document("new.txt", NEW))
+    assert answers(taught, NOW) == ["Cy Dorn"]
+
+
+@pytest.mark.parametrize("method", ["full_finetune", "retrieve"])
+def test_any_method_can_have_facts_and_its_neighbours_are_watched(method, home):
+    learner = Learner(tiny_lm(), method=method, home=home, facts="rules", max_forgetting=1.0, study="off")
+    learner.learn(Document("old.txt", OLD))
+    commit = learner.learn(Document("new.txt", NEW))
+    assert commit.metrics["neighbours"] > 0 and len(commit.metrics["contradictions"]) == 1
+    assert [one.value for one in learner.beliefs.graph.history("Tolvane", "mayor")] == ["Ada Bree", "Cy Dorn"]
+    learner.undo()
+    assert [one.value for one in learner.beliefs.graph.history("Tolvane", "mayor")] == ["Ada Bree"]
+
+
+def test_without_facts_a_method_keeps_none(home):
+    learner = Learner(tiny_lm(), home=home, max_forgetting=1.0, study="off")
+    commit = learner.learn(Document("old.txt", OLD))
+    assert (
+        "facts" not in commit.metrics and not learner.beliefs and "beliefs" not in learner.status()["method"]["parts"]
+    )
+
+
+@pytest.mark.slow
+def test_on_the_embedded_model_it_learns_what_changed_and_keeps_what_was(embedded, home):
+    from accrete.evaluate.streams import Options, make
+
+    first, second = make("temporal", Options(facts=40, seed=7, lessons=2)).tasks
+    learner = Learner(embedded, method="versioned_memory", home=home, study="off")
+    floor = learner.grade(first.probes)
+    for task in (first, second):
+        learner.learn(task.document, dates=task.dates)
+    changed = [probe for probe in second.probes if probe.kind == "changed"]
+    assert floor <= 0.05 and learner.grade(first.probes) >= 0.85  # as of before, after what came later
+    assert learner.grade(second.probes) >= 0.85 and learner.grade(changed) >= 0.8
+    assert learner.kept(split="scored") >= 0.98
+    wrong = [
+        Probe(probe.question, first.probes[n].answers)
+        for n, probe in enumerate(second.probes)
+        if probe.kind == "changed"
+    ]
+    assert learner.grade(wrong) <= 0.1  # the old value is not what is said now

@@ -1,0 +1,111 @@
+"""Beliefs as state: back bit for bit, stored once where nothing changed; expectations; what is watched in a lesson."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from accrete.errors import HistoryError, UsageError
+from accrete.facts.extract import Found
+from accrete.facts.reading import Stated, settled
+from accrete.store.beliefs import Beliefs
+from accrete.store.expectations import Expectation, Expectations
+from accrete.store.watch import Watch
+from accrete.types import Example, Fact, Probe
+
+
+def stated(value: str, since: str | None = None, relation: str = "mayor") -> Stated:
+    return Stated(
+        Fact("Tolvane", relation, value, since), (3, 9), (Example("Who?", value), Example("Where?", "Tolvane"))
+    )
+
+
+def rows(beliefs: Beliefs):
+    graph = beliefs.graph
+    return [(one.fact, one.start, one.slot, one.lesson, one.contradicts, graph.questions_of([one.id]))
+            for one in graph.history("Tolvane")]  # fmt: skip
+
+
+def test_state_brings_the_graph_back():
+    beliefs = Beliefs()
+    assert not beliefs
+    (ada,) = beliefs.state_of("a", "a.txt", "2018", [stated("Ada", "2018")])
+    beliefs.assign(ada, 4)
+    before, first = rows(beliefs), {name: entry for name, entry in beliefs.state_dict().items()}
+    beliefs.state_of("b", "b.txt", None, [stated("Bo", "2020"), stated("x", relation="bridge")], several=["bridge"])
+    whole, after = rows(beliefs), beliefs.state_dict()
+    assert after["lessons"] == ["a", "b"] and torch.equal(first["a"], after["a"]) and after["several"] == ["bridge"]
+    beliefs.load_state_dict(first)
+    assert rows(beliefs) == before and not beliefs.graph.has_several("bridge")
+    beliefs.load_state_dict(after)
+    assert rows(beliefs) == whole and beliefs.graph.has_several("bridge")
+    assert beliefs.graph.slots() == {4: "a"} and beliefs.graph.document("a") == ("a.txt", "2018")
+    assert beliefs.forget("b") == 2 and rows(beliefs) == before
+    beliefs.load_state_dict({})
+    assert not beliefs and rows(beliefs) == []
+
+
+def test_what_is_no_state_changes_nothing():
+    beliefs = Beliefs()
+    beliefs.state_of("a", "a.txt", None, [stated("Ada")])
+    before = rows(beliefs)
+    with pytest.raises(HistoryError, match="cannot be read"):
+        beliefs.load_state_dict({"lessons": ["x"], "x": torch.tensor([1, 2], dtype=torch.uint8)})
+    assert rows(beliefs) == before
+
+
+def test_what_a_document_says_is_settled_with_what_is_believed():
+    beliefs = Beliefs()
+    beliefs.state_of("a", "a.txt", None, [stated("Ada", "2018")])
+    new = [Found(Fact("Tolvane", "mayor", "Bo", "2020"), 0, 9), Found(Fact("Tolvane", "river", "Mern"), 9, 12)]
+    items = [Example("Which river is in Tolvane?", "the Mern"), Example("Who sings?", "Zed")]
+    read = settled(beliefs.graph, new, items)
+    assert [str(one) for one in read.contradictions] == [
+        'contradicts "Ada" (mayor of Tolvane; a.txt, 2018): superseded from 2020'
+    ]
+    assert [one.fact.value for one in read.stated] == ["Bo", "Mern", "Zed"] and items[0] in read.stated[1].questions
+    assert [one.fact.value for one in settled(beliefs.graph, new, on_conflict="reject").stated] == ["Mern"]
+    assert settled(beliefs.graph, new, on_conflict="branch").several == ("mayor",)
+
+
+# --- expectations ------------------------------------------------------------------------------------------------------
+
+
+def test_expectations_are_kept_replaced_and_removed(home):
+    expected = Expectations(home, "0" * 64)
+    assert expected.all() == []
+    expected.add(Expectation("Who are you?", contains="accrete"))
+    expected.add(Expectation("Hello?", not_contains="spam"))
+    expected.add(Expectation("Who are you?", contains="a model"))
+    assert {one.prompt: one.contains for one in expected.all()} == {"Hello?": "", "Who are you?": "a model"}
+    assert Expectations(home, "1" * 64).all() == []
+    expected.remove("Hello?")
+    assert len(expected.all()) == 1
+    with pytest.raises(UsageError, match="Nothing is expected"):
+        expected.remove("Hello?")
+    expected.path.write_text("{broken")
+    with pytest.raises(UsageError, match="no list of expectations"):
+        expected.all()
+
+
+def test_when_an_answer_is_as_expected():
+    assert Expectation("q", contains="Paris").met("It is Paris.") is True
+    assert Expectation("q", contains="Paris", not_contains="not").met("not Paris") is False
+    polite = Expectation("q", judge="it is polite")
+    assert polite.met("Please.") is None and polite.met("Please.", lambda asked: "polite" in asked) is True
+    assert polite.met("No.", lambda asked: False) is False
+
+
+def test_a_watch_tells_what_was_lost():
+    world = {"Who?": "Ada", "Where?": "here", "Polite?": "please", "Rude?": "no"}
+    near = [Probe("Who?", ("Ada",)), Probe("Where?", ("there",))]
+    expected = [Expectation("Polite?", contains="please"), Expectation("Rude?", contains="yes")]
+    watch = Watch(expected, lambda probes: [float(world[p.question] in p.answers) for p in probes],
+                  lambda prompts: [world[prompt] for prompt in prompts])  # fmt: skip
+    watch.look_at(near)
+    assert watch.after() == {"neighbours": 2, "neighbours_before": 0.5, "neighbours_after": 0.5, "disturbed": [],
+                             "expected": 2, "expected_lost": [], "expected_unmet_before": ["Rude?"]}  # fmt: skip
+    world |= {"Who?": "Bo", "Polite?": "now!"}
+    found = watch.after()
+    assert found["disturbed"] == ["Who?"] and found["neighbours_after"] == 0.0
+    assert found["expected_lost"] == ['"Polite?" has "please"']
