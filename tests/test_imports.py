@@ -19,9 +19,9 @@ FLOORS = (
     ("types", "errors", "config", "scoring", "files", "dates", "settings"),
     ("lm",),
     ("adapters", "gates", "losses", "optim", "data", "dreams", "facts", "retrieval", "fit"),
-    ("meta_learning", "memory_retrofit"),
+    ("meta_learning", "memory_retrofit", "beliefs"),
     ("methods", "recipe"),
-    ("store", "reader", "learner"),
+    ("store", "reader", "believing", "taking_up", "learner"),
     ("evaluate", "doctor"),
     ("serve", "cli"),
     ("__main__",),
@@ -33,6 +33,11 @@ NEIGHBOURS = {
     ("adapters", "optim"),
     ("learner", "store"),
     ("learner", "reader"),
+    ("learner", "believing"),
+    ("learner", "taking_up"),
+    ("believing", "store"),
+    ("taking_up", "store"),
+    ("facts", "retrieval"),  # what the words of a text are
     *((a, b) for a in FLOORS[0] for b in FLOORS[0]),
 }
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
+from accrete.beliefs import Beliefs
+from accrete.data.general import general_prompts
 from accrete.data.pieces import pieces
 from accrete.dates import asked_as_of
 from accrete.dreams.teacher import Teacher
@@ -27,8 +29,7 @@ from accrete.lm.model import LM
 from accrete.methods.base import Method
 from accrete.scoring import normalise
 from accrete.store.expectations import Judge
-from accrete.store.sentinels import general_prompts
-from accrete.types import Answer, Document, Example, Probe, Query
+from accrete.types import Answer, Document, Example, Lesson, Probe, Query
 
 SETTINGS = ("auto", "model", "rules", "off")
 PASSAGE_TOKENS = 128  # of a passage whose facts are listed at once
@@ -55,12 +56,12 @@ class Believing:
         self,
         lm: LM,
         setting: str = "auto",
+        believes: bool = False,
         on_conflict: OnConflict = "supersede",
         ask: Ask = lambda found: "supersede",
         teacher: str | None = None,
         *,
         offline: bool = False,
-        believes: bool = False,
     ):
         for name, value, known in (("facts", setting, SETTINGS), ("on_conflict", on_conflict, get_args(OnConflict))):
             if value not in known:
@@ -110,6 +111,15 @@ class Believing:
         return lambda question: normalise(teacher([f"{question} Answer yes or no."], max_new_tokens=4)[0]).startswith(
             "yes"
         )
+
+
+def state(beliefs: Beliefs, lesson: Lesson, read: Read) -> list[Probe]:
+    """Take in what a lesson states; what stands next to it and is to be as it was."""
+    if not read.stated:
+        return []
+    document, date = lesson.document, lesson.dates[0] if lesson.dates else None
+    stated = beliefs.state_of(document.sha256, document.name, date, read.stated, read.several)
+    return neighbours(beliefs.graph, stated)
 
 
 def neighbours(graph: FactGraph, stated: Sequence[Statement], most: int = CHECKED) -> list[Probe]:

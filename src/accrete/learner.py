@@ -95,15 +95,8 @@ class Learner:
         self.method = kind(self.lm, self.config)
         if derive_in := getattr(self.method, "derive_in", None):
             derive_in(self.home / "derived" / f"{self.lm.digest[:16]} {method}")
-        self.believing = Believing(
-            self.lm,
-            facts,
-            on_conflict,
-            ask_about,
-            teacher,
-            offline=offline,
-            believes=getattr(self.method, "believes", False),
-        )
+        believes = getattr(self.method, "believes", False)
+        self.believing = Believing(self.lm, facts, believes, on_conflict, ask_about, teacher, offline=offline)
         self.beliefs = self.method.beliefs
         self.expectations = Expectations(self.home, self.lm.digest)
         self.reader = Reader(self.lm, self.method)
@@ -197,7 +190,7 @@ class Learner:
             **self.reader.measure("before", lesson, study, probes, active[-1].metrics["kept_after"] if known else None),
         }
         watch = self._watch()
-        watch.look_at(self._state(lesson, read))
+        watch.look_at(believing.state(self.beliefs, lesson, read))
         learning = clock.monotonic()
         report = self.method.learn(lesson, self._told)
         metrics["learning_seconds"] = round(clock.monotonic() - learning, 3)
@@ -220,14 +213,6 @@ class Learner:
             raise error
         self.progress("saving", report.steps, 0.0)
         return self.history.commit(commit)
-
-    def _state(self, lesson: Lesson, read: Read) -> list[Probe]:
-        """Take in what a lesson states; what stands next to it and is to be as it was."""
-        if not read.stated:
-            return []
-        document, date = lesson.document, lesson.dates[0] if lesson.dates else None
-        stated = self.beliefs.state_of(document.sha256, document.name, date, read.stated, read.several)
-        return believing.neighbours(self.beliefs.graph, stated)
 
     def _watch(self) -> Watch:
         """Looks at what the lesson must leave as it is."""

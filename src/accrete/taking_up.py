@@ -5,17 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from accrete.config import Config
 from accrete.errors import HistoryError
 from accrete.files import check_plain_name
+from accrete.lm.model import LM
 from accrete.methods import base as method_base
+from accrete.methods.base import Method
 from accrete.store import checkpoint, indicators
+from accrete.store.history import History
 from accrete.store.journal import Commit, now
 from accrete.types import Probe
 
-if TYPE_CHECKING:
-    from accrete.learner import Learner
+
+class Learner(Protocol):
+    """What is needed of a learner."""
+
+    lm: LM
+    method: Method
+    method_name: str
+    config: Config
+    history: History
+
+    @property
+    def digest(self) -> str: ...
+
+    def kept(self, domain: str | None = None) -> float | None: ...
+
+    def grade(self, probes: Sequence[Probe]) -> float | None: ...
+
+    def provide_sentinels(self) -> None: ...
 
 
 def take_up(

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def document(number: int) -> Document:
 
 
 def test_the_prompts_that_ship_are_many_different_and_questions():
-    prompts = sentinels.resources.files("accrete.data").joinpath("general_prompts.txt").read_text("utf-8").splitlines()
+    prompts = resources.files("accrete.data").joinpath("general_prompts.txt").read_text("utf-8").splitlines()
     asked = [line for line in prompts if line.strip() and not line.startswith("#")]
     assert len(asked) >= 150 and len({" ".join(line.lower().split()) for line in asked}) == len(asked)
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from accrete import methods
+from accrete.beliefs import Beliefs
 from accrete.config import Config
 from accrete.errors import UsageError, did_you_mean
 from accrete.lm.model import LM, weights_digest
-from accrete.store.beliefs import Beliefs
 from accrete.types import Lesson, Query, Report
 
 PartState = Mapping[str, Any]

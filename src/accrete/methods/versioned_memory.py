@@ -21,6 +21,7 @@ from pydantic import Field
 from accrete.adapters.product_keys import Depths
 from accrete.adapters.slot_bank import SlotBank
 from accrete.config import Config
+from accrete.data.general import general_prompts
 from accrete.errors import LessonError
 from accrete.facts.extract import Found
 from accrete.facts.graph import Asked, Statement
@@ -37,7 +38,6 @@ from accrete.lm.prompts import study_sequence
 from accrete.losses.next_token import next_token
 from accrete.methods.base import Method, Progress, RandomState
 from accrete.optim.rows import RowAdam
-from accrete.store.sentinels import general_prompts
 from accrete.types import Lesson, Passage, Query, Report
 
 APART = 2  # epochs between two looks at what is learned

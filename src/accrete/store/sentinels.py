@@ -7,9 +7,9 @@ is scored, a third is background for replay and KL: no prompt serves two purpose
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 
+from accrete.data.general import general_prompts
 from accrete.files import json_lines, read_json_lines, write_text
 from accrete.lm import decode
 from accrete.lm.model import LM
@@ -46,12 +46,6 @@ def _take(lm: LM, rows: list[dict[str, str]]) -> None:
     lm.sentinels = tuple((r["question"], (r["answer"],), r["split"]) for r in rows if r["split"] != "background")
     if not lm.background:
         lm.background = tuple((r["question"], r["answer"]) for r in rows if r["split"] == "background")
-
-
-def general_prompts() -> list[str]:
-    """The questions that ship with the package; any model has something to say to them."""
-    text = resources.files("accrete.data").joinpath("general_prompts.txt").read_text("utf-8")
-    return [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def _make(lm: LM, progress: Callable[[int], None], batch_size: int = 32) -> list[dict[str, str]]:
