@@ -8,6 +8,7 @@ facts: auto     read by the model where the method learns facts, else not at all
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
@@ -68,7 +69,6 @@ class Believing:
                 raise UsageError(f'{name} cannot be "{value}".{did_you_mean(value, known)}')
         self.lm, self.on_conflict, self.ask, self.teacher, self.offline = lm, on_conflict, ask, teacher, offline
         self.setting = setting if setting != "auto" else "model" if believes else "off"
-        self._alike: Alike | None = None
         if believes and self.setting == "off":
             raise UsageError("This method learns facts: without them (facts=off) it has nothing to learn.")
 
@@ -92,16 +92,19 @@ class Believing:
         """What a lesson states, after what it contradicts was settled."""
         if self.setting == "off":
             return Read()
-        return settled(graph, found, items, date=date, on_conflict=self.on_conflict, ask=self.ask)
+        return settled(graph, found, items, date=date, on_conflict=self.on_conflict, ask=self.ask, alike=self.alike)
 
     def route(self, method: Method, query: Query) -> Route | None:
         """Which statements a question is about: by the method's own router where it has one, else by ours."""
         if own := getattr(method, "routes", None):
             return cast("Route | None", own([query])[0])
-        if self._alike is None:
-            general = [question for question, _ in self.lm.background[:128]] or general_prompts()
-            self._alike = Alike(self.lm, self.lm.layers * 5 // 8, general)
-        return Router(method.beliefs.graph, self._alike).routes([(query.question, query.as_of)])[0]
+        return Router(method.beliefs.graph, self.alike).routes([(query.question, query.as_of)])[0]
+
+    @functools.cached_property
+    def alike(self) -> Alike:
+        """How alike two questions are asked."""
+        general = [question for question, _ in self.lm.background[:128]] or general_prompts()
+        return Alike(self.lm, self.lm.layers * 5 // 8, general)
 
     def judge(self) -> Judge | None:
         """Asks the teacher a question that is answered yes or no; None without a teacher."""

@@ -80,8 +80,16 @@ def put_at(question: str, today: datetime.date | None = None) -> str | None:
     A date elsewhere is a part of what is asked. "last year" and the like are seen from `today`.
     """
     found = next(filter(None, (pattern.search(question) for pattern in _PUT_AT)), None)
-    if not found:
-        return _seen_from(question, today or datetime.date.today())
+    return _iso(found) if found else _seen_from(question, today or datetime.date.today())
+
+
+def only_date(question: str) -> str | None:
+    """The ISO date that a question names anywhere, if it names one alone."""
+    found = list(re.finditer(rf"\b{_SPOKEN}", question))
+    return _iso(found[0]) if len(found) == 1 else None
+
+
+def _iso(found: re.Match[str]) -> str:
     if found["iso"]:
         return found["iso"]
     month = f"-{1 + MONTHS.index(found['month']):02}" if found["month"] else ""

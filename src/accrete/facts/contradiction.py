@@ -97,12 +97,17 @@ def settle(
 
 
 def with_several_values(facts: Iterable[Fact]) -> list[str]:
-    """The relations of which one document gives a subject several values at one time: they are meant together."""
+    """The relations of which one document gives most of its subjects several values at one time: they are meant together.
+
+    Where few of its subjects have several, something was misread.
+    """
     values = defaultdict(set)
     names: dict[str, str] = {}
     for fact in facts:
         relation = normalise(fact.relation)
         names.setdefault(relation, fact.relation)
-        values[normalise(fact.subject), relation, fact.valid_from].add(value_key(fact.value))
-    several = {relation for (_, relation, _), said in values.items() if len(said) > 1}
-    return [name for relation, name in names.items() if relation in several]
+        values[relation, normalise(fact.subject), fact.valid_from].add(value_key(fact.value))
+    subjects: dict[str, dict[str, bool]] = defaultdict(dict)
+    for (relation, subject, _), said in values.items():
+        subjects[relation][subject] = subjects[relation].get(subject, False) or len(said) > 1
+    return [name for relation, name in names.items() if 2 * sum(subjects[relation].values()) > len(subjects[relation])]

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from accrete.dates import check_date
 from accrete.errors import HistoryError, UsageError
@@ -92,6 +93,13 @@ class Asked:
     fact: int
     question: str
     answer: str
+
+
+class Named(NamedTuple):
+    """A statement whose subject or value a text names; `nested` where a longer name that is known has it within."""
+
+    statement: Statement
+    nested: bool
 
 
 class FactGraph:
@@ -303,11 +311,8 @@ class FactGraph:
         found["same_relation"] = sorted(near, key=lambda other: abs(other.id - number))[:limit]
         return found
 
-    def named_in(self, text: str, limit: int = 200) -> tuple[list[Statement], list[Statement]]:
-        """Statements about what a text names, and those whose value it names; of names within one another the longest counts.
-
-        At most `limit` of the latter: a value that everything has ("rare") tells nothing.
-        """
+    def named_in(self, text: str, limit: int = 200) -> tuple[list[Named], list[Named]]:
+        """Statements about what a text names, and those whose value it names, at most `limit`, the longest names first."""
         said = normalise(_POSSESSIVE.sub("", text)).split()[:LONGEST_TEXT]
         spans: dict[str, tuple[int, int]] = {}
         for start in range(len(said)):
@@ -318,9 +323,9 @@ class FactGraph:
         valued = self._read(f"WHERE value_key IN ({marks}) ORDER BY id LIMIT {limit}", *spans) if spans else []
         own = [(one, spans[normalise(one.subject)]) for one in about]
         given = [(one, spans[key]) for one in valued if (key := value_key(one.value)) in spans]
-        longest = {span for _, span in own + given}
-        kept = {a for a in longest if not any(b[0] <= a[0] and a[1] <= b[1] and a != b for b in longest)}
-        return [one for one, span in own if span in kept], [one for one, span in given if span in kept]
+        whole = {span for _, span in own + given}
+        nested = {a for a in whole if any(b[0] <= a[0] and a[1] <= b[1] and a != b for b in whole)}
+        return [Named(one, span in nested) for one, span in own], [Named(one, span in nested) for one, span in given]
 
     def questions_of(self, statements: Iterable[int]) -> list[Asked]:
         """The questions that these statements answer."""

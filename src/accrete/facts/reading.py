@@ -9,14 +9,18 @@ Ends at what a lesson states.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from accrete.facts.contradiction import Contradiction, OnConflict, settle, with_several_values
 from accrete.facts.extract import Found
-from accrete.facts.graph import FactGraph
+from accrete.facts.graph import FactGraph, Statement
 from accrete.facts.questions import AS_ASKED, answered, plain_questions
+from accrete.facts.router import Alike
+from accrete.facts.values import value_key
+from accrete.scoring import normalise
 from accrete.types import Example, Fact
 
+SAME_VALUE, SAME_NAME = 0.4, 0.9  # how alike two relations of a subject are asked that are one (LOG.md, 2026-11-29)
 Ask = Callable[[Contradiction], OnConflict]
 
 
@@ -46,23 +50,57 @@ def settled(
     date: str | None = None,
     on_conflict: OnConflict = "supersede",
     ask: Ask = lambda found: "supersede",
+    alike: Alike | None = None,
 ) -> Read:
     """What a lesson states of these facts and items, after what it contradicts was settled; `date` is that of the document.
 
-    The graph is not changed: what is to be added is returned.
+    With `alike` a relation that goes by another name has the name that is known. The graph is not changed: what is to be
+    added is returned.
     """
+    written = found
+    found = _by_known_names(graph, found, alike) if alike else found
+    name = {id(one): other.fact for one, other in zip(found, written, strict=True)}
     facts = [one.fact for one in found]
     several = tuple(with_several_values(facts))
     kept, against, branched = settle(graph, facts, on_conflict, ask, several)
     found = [one for one in found if one.fact in kept]
     of_fact, rest = answered([one.fact for one in found], items)
-    stated = [_stated(one, asked) for one, asked in zip(found, of_fact, strict=True)]
+    stated = [_stated(one, name[id(one)], asked) for one, asked in zip(found, of_fact, strict=True)]
     stated += [_as_asked(item, date) for item in rest]
     return Read(tuple(stated), tuple(against), (*several, *branched))
 
 
-def _stated(one: Found, items: Sequence[Example]) -> Stated:
-    questions = {(item.question, item.answer): item for item in [*plain_questions(one.fact), *items]}
+def _by_known_names(graph: FactGraph, found: Sequence[Found], alike: Alike) -> list[Found]:
+    """With the name that a relation of the subject is known by: where it is as good as the same word, or has the same value.
+
+    Not where the document has both names itself, for one subject: then they are two relations.
+    """
+    own = {(normalise(one.fact.subject), normalise(one.fact.relation)) for one in found}
+    pairs: list[tuple[int, Statement]] = []
+    for place, one in enumerate(found):
+        known = {normalise(other.relation): other for other in graph.history(one.fact.subject)}
+        if normalise(one.fact.relation) not in known:
+            subject = normalise(one.fact.subject)
+            pairs += [(place, other) for relation, other in known.items() if (subject, relation) not in own]
+    asked = [
+        (plain_questions(found[place].fact)[0].question, plain_questions(other.fact)[0].question)
+        for place, other in pairs
+    ]
+    best: dict[int, tuple[float, str]] = {}
+    for (place, other), score in zip(pairs, alike(asked), strict=True):
+        held = {value_key(one.value) for one in graph.history(other.subject, other.relation)}
+        least = SAME_VALUE if value_key(found[place].fact.value) in held else SAME_NAME
+        if score >= least and other.relation != AS_ASKED:
+            best[place] = max(best.get(place, (0.0, "")), (score, other.relation))
+    return [
+        replace(one, fact=replace(one.fact, relation=best[place][1])) if place in best else one
+        for place, one in enumerate(found)
+    ]
+
+
+def _stated(one: Found, as_written: Fact, items: Sequence[Example]) -> Stated:
+    plain = plain_questions(one.fact) + (plain_questions(as_written) if as_written != one.fact else [])
+    questions = {(item.question, item.answer): item for item in [*plain, *items]}
     return Stated(one.fact, (one.start, one.end), tuple(questions.values()))
 
 

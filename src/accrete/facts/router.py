@@ -15,13 +15,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from accrete.dates import put_at, undated
-from accrete.facts.graph import Asked, FactGraph, Statement
-from accrete.retrieval.words import telling, words
+from accrete.dates import only_date, put_at, undated
+from accrete.facts.graph import Asked, FactGraph, Named, Statement
+from accrete.retrieval.words import STOP_WORDS, telling, words
 from accrete.scoring import normalise
 
-WORDS = 0.5  # what it counts beside likeness that a question has the words of a relation
+WORDS = 0.5  # what it counts beside likeness that a question has the words of a known one, names left out
+NESTED = 0.3  # and against it that its name may be a part of another
 NAMED, SHARED = (
     3,
     0.75,
@@ -41,45 +43,55 @@ class Route:
     backwards: bool  # it asks for the subject, and names the value
 
 
+class Candidate(NamedTuple):
+    """A known question and the statement that answers it; `nested` where a longer name stands around its own."""
+
+    statement: Statement
+    asked: Asked
+    nested: bool = False
+
+
 class Router:
     """`certain` is how alike a question must be to one about the same name, `very` to one that shares words alone."""
 
-    def __init__(self, graph: FactGraph, alike: Alike, certain: float = 0.3, very: float = 0.9):
+    def __init__(self, graph: FactGraph, alike: Alike, certain: float = 0.25, very: float = 0.9):
         self.graph, self.alike, self.certain, self.very = graph, alike, certain, very
 
     def routes(
         self, questions: Sequence[tuple[str, str | None]], today: datetime.date | None = None
     ) -> list[Route | None]:
         """Of each (question, as_of) the route; None where nothing is known about it."""
-        dates = [as_of or put_at(question, today) for question, as_of in questions]
+        dates = [as_of or put_at(question, today) or only_date(question) for question, as_of in questions]
         plain = [undated(question, date) for (question, _), date in zip(questions, dates, strict=True)]
         candidates = [self._candidates(question) for question in plain]
-        pairs = [(q, asked.question) for q, (found, _) in zip(plain, candidates, strict=True) for _, asked in found]
+        pairs = [(q, one.asked.question) for q, (found, _) in zip(plain, candidates, strict=True) for one in found]
         alike = iter(self.alike(pairs))
         routes: list[Route | None] = []
         for question, (found, least), date in zip(plain, candidates, dates, strict=True):
             said = set(words(question))
-            scored = [(next(alike) + WORDS * _named(one, said), one, asked) for one, asked in found]
+            scored = [(next(alike) + WORDS * _worded(one, said) - NESTED * one.nested, one) for one in found]
             best = max(scored, default=None, key=lambda row: row[0])
             routes.append(self._route(*best, date) if best and best[0] >= least else None)
         return routes
 
-    def _candidates(self, question: str) -> tuple[list[tuple[Statement, Asked]], float]:
+    def _candidates(self, question: str) -> tuple[list[Candidate], float]:
         """Known questions that it may be, with what answers them, and how alike it must be to one."""
         about, valued = self.graph.named_in(question)
-        forwards = [pair for pair in self._asked(about) if not is_backwards(*pair)]
-        backwards = [pair for pair in self._asked(valued) if is_backwards(*pair)]
+        forwards = [one for one in self._asked(about) if not is_backwards(one.statement, one.asked)]
+        backwards = [one for one in self._asked(valued) if is_backwards(one.statement, one.asked)]
         if forwards or backwards:
             return forwards + backwards, self.certain
         asked = telling(question)
         like = [one for one in self.graph.asked_like(list(asked)) if _shared(telling(one.question), asked)]
-        return [(self.graph[one.fact], one) for one in like], self.very
+        return [Candidate(self.graph[one.fact], one) for one in like], self.very
 
-    def _asked(self, statements: Iterable[Statement]) -> list[tuple[Statement, Asked]]:
-        known = {one.id: one for one in statements}
-        return [(known[asked.fact], asked) for asked in self.graph.questions_of(known)]
+    def _asked(self, named: Iterable[Named]) -> list[Candidate]:
+        known = {one.statement.id: one for one in named}
+        asked = self.graph.questions_of(known)
+        return [Candidate(known[one.fact].statement, one, known[one.fact].nested) for one in asked]
 
-    def _route(self, alike: float, one: Statement, asked: Asked, date: str | None) -> Route | None:
+    def _route(self, alike: float, found: Candidate, date: str | None) -> Route | None:
+        one, asked, _ = found
         backwards = is_backwards(one, asked)
         if backwards:
             held = [one]
@@ -90,10 +102,11 @@ class Router:
         return Route(tuple(held), asked.question, alike, date, backwards) if held else None
 
 
-def _named(statement: Statement, said: set[str]) -> float:
-    """The share of the words of its relation that a question has: "captain" of "who captains it"."""
-    relation = words(statement.relation)
-    return sum(word in said for word in relation) / max(1, len(relation))
+def _worded(candidate: Candidate, said: set[str]) -> float:
+    """The share of the words of what is asked for that a question has: "captain" of "who captains it"."""
+    names = {*words(candidate.statement.subject), *words(candidate.statement.value), *STOP_WORDS}
+    asked = [word for word in words(candidate.asked.question) if word not in names and not word.isdigit()]
+    return sum(word in said for word in asked) / max(1, len(asked))
 
 
 def is_backwards(statement: Statement, asked: Asked) -> bool:

@@ -63,7 +63,7 @@ class Options(Config):
     anything: int = Field(2, ge=0)  # and general ones that it is to answer alike: it is not by them that it is read
     max_epochs: int = Field(40, ge=1)  # over the questions of what is new
     # reading
-    certain: float = Field(0.3, ge=-1, le=1)  # how alike a question must be to a known one about the same name,
+    certain: float = Field(0.25, ge=-1, le=1)  # how alike a question must be to a known one about the same name,
     very: float = Field(0.9, ge=-1, le=1)  # and to one of which it shares words alone
     general: int = Field(128, ge=2)  # general questions from which likeness is seen
     seed: int = 0
