@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from accrete.dates import asked_as_of, begun, check_date, nearest_first, put_at, undated
+from accrete.dates import asked_as_of, begun, check_date, nearest_first, only_date, put_at, undated
 from accrete.errors import UsageError
 
 
@@ -89,6 +89,11 @@ def test_the_nearest_date_is_the_last_that_had_begun():
     assert nearest_first(dates, "2021-06") == ["2020", "2018", "2022"]
     assert nearest_first(dates, "2010") == ["2018", "2020", "2022"]
     assert nearest_first([], "2010") == []
+
+
+def test_a_date_anywhere_if_it_is_the_only_one():
+    assert only_date("Who ruled Ful when the calendar showed March 2018?") == "2018-03"
+    assert only_date("Who ruled between 2018 and 2020?") is None and only_date("Who ruled?") is None
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def said(router, question, as_of=None, **options):
         ("What is the cargo of the Mern?", ["oil"]),
         ("Who sings the song of the old harbour?", ["Zed Quill"]),
         ("Who is the mayor of Vonnat?", None),
+        ("Who was the mayor of Tolvane when the calendar showed 2019?", ["Ada Bree"]),
         ("Why is the sky blue?", None),
         ("", None),
     ],
@@ -85,6 +86,13 @@ def test_what_is_asked_otherwise_than_anything_known_goes_nowhere(router):
 def test_relations_with_several_values_are_read_together(router):
     router.graph.declare_several("mayor")
     assert said(router, "Who is the mayor of Tolvane?") == ["Ada Bree", "Cy Dorn"]
+
+
+def test_a_longer_name_counts_for_more_and_hides_nothing(router):
+    added = router.graph.add(Fact("mayor of Tolvane", "house", "the old bank"))
+    router.graph.add_question(added.id, "What is the house of mayor of Tolvane?", "the old bank")
+    assert said(router, "Who is the mayor of Tolvane?") == ["Cy Dorn"]
+    assert said(router, "What is the house of the mayor of Tolvane?") == ["the old bank"]
 
 
 def test_questions_of_a_batch_have_routes_of_their_own(router):

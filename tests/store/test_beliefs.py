@@ -68,6 +68,29 @@ def test_what_a_document_says_is_settled_with_what_is_believed():
     assert settled(beliefs.graph, new, on_conflict="branch").several == ("mayor",)
 
 
+def test_a_relation_goes_by_the_name_that_is_known():
+    beliefs = Beliefs()
+    beliefs.state_of("a", "a.txt", None, [stated("Ada", "2018", "boss"), stated("Mern", "2018", "river")])
+
+    def alike(pairs):
+        return [0.5 if "boss" in other and "director" in one else 0.1 for one, other in pairs]
+
+    def names(*facts):
+        return [(one.fact.relation, one.questions[-1].question) for one in
+                settled(beliefs.graph, [Found(fact, 0, 9) for fact in facts], alike=alike).stated]  # fmt: skip
+
+    same = Fact("Tolvane", "director", "Ada", "2020")
+    assert names(same) == [("boss", "Ada is the director of")]  # the same value, alike enough: and asked by both names
+    assert (
+        names(Fact("Tolvane", "director", "Bo", "2020"))[0][0] == "director"
+    )  # another value: it would have to be one word
+    assert [name for name, _ in names(same, Fact("Tolvane", "boss", "Cy", "2020"))] == [
+        "director",
+        "boss",
+    ]  # it has both
+    assert names(Fact("Tolvane", "lake", "Mern", "2020"))[0][0] == "lake"
+
+
 # --- expectations ------------------------------------------------------------------------------------------------------
 
 
