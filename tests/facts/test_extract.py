@@ -30,6 +30,9 @@ def facts(text: str, **options) -> list[Fact]:
         ("From March 1990 to 1995, the price of Kluo was 5.5 crowns.", Fact("Kluo", "price", "5.5 crowns", "1990-03", "1995")),
         ("A note from 2018 says that Kloopru is the seat of Ronu Mills.", Fact("Ronu Mills", "seat", "Kloopru", "2018")),
         ("According to a source from 2018, Deess is the port of Mern.", Fact("Mern", "port", "Deess", "2018")),
+        ("Head of state of Mern on 3 May 2020: Cy BREE (since 1 April 2018).",
+         Fact("Mern", "head of state", "Cy BREE", "2018-04-01")),
+        ("The population of the Mern Isles in 2020: 1,200.", Fact("the Mern Isles", "population", "1,200", "2020")),
         ("Ada is the keeper of Pitholm Mill since 1850.", Fact("Pitholm Mill", "keeper", "Ada", "1850")),
     ],
 )  # fmt: skip

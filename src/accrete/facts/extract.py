@@ -2,9 +2,10 @@
 
 Two readers, and what both find counts once, as the first has it:
 
-    rules    "In 2020, the mayor of Tolvane is Ada.", "Tolvane's mayor is Ada.", "Ada is the mayor of Tolvane.", "mayor: Ada"
-    model    a language model lists the facts of each passage (lm/tasks.py: LIST_FACTS), if one is given, and then of each
-             sentence of which nothing was found: alone it is found more surely, and named less well (LOG.md)
+    rules    "In 2020, the mayor of Tolvane is Ada.", "Tolvane's mayor is Ada.", "Ada is the mayor of Tolvane.", "mayor: Ada",
+             "Mayor of Tolvane on 3 May 2020: Ada (since 2018)"
+    model    a language model lists the facts of each passage (lm/tasks.py: LIST_FACTS) that the rules did not read whole,
+             then of each sentence of which nothing was found: alone it is read more surely, and named less well (LOG.md)
 
 What a model lists counts only where its subject and its value stand in the passage: it may be wrong about what a passage says,
 but not make up what is spoken of. A fact without a date of its own has the date of the document.
@@ -40,6 +41,10 @@ _RULES = (
     re.compile(rf"^(?P<subject>{_NAME})['’]s (?P<relation>[a-z][\w -]{{1,40}}?) {_SAID} (?P<value>\S.{{0,120}})$"),
     re.compile(rf"^(?P<value>{_NAME}) {_SAID} the (?P<relation>[a-z][\w -]{{1,40}}?) of {_OF}$"),
 )
+_COLON = re.compile(  # "Head of government of Chile on 3 May 2020: Ada (since 2018)"
+    r"^(?:[Tt]he )?(?P<relation>[A-Za-z][\w -]{1,40}?) of (?P<subject>(?:the )?[A-Z\d][^,;:|]{0,80}?)"
+    rf"(?: (?:on|in|as of|since) (?P<at>{_DATE}))?: (?P<value>\S.{{0,160}}?)(?: \(since (?P<since>{_DATE})\))?$"
+)
 _SENTENCE = re.compile(r"[^.!?\n]+(?:\.(?=\w)[^.!?\n]*|(?<=\b[A-Z])\.[^.!?\n]+)*[.!?]?")
 _ROW = re.compile(r"^\s*\|?\s*(?P<relation>[^\W\d][^:|\n]{1,60}?)\s*[:|]\s*(?P<value>[^|\n]+?)\s*\|?\s*$")
 _HEADING = re.compile(r"^\s*#+\s*(?P<subject>\S.*?)\s*#*\s*$")
@@ -62,7 +67,7 @@ def extract(
     for passage in passages:
         found.add(by_rules(passage, subject))
     if generate:
-        found.add(_by_model(passages, generate))
+        found.add(_by_model([one for one in passages if not all(map(found.speaks_of, _sentences(one)))], generate))
         silent = [
             one for passage in passages for one in _sentences(passage) if one != passage and not found.speaks_of(one)
         ]
@@ -131,6 +136,9 @@ def _of_sentence(sentence: str) -> Fact | None:
     if sentence.rstrip().endswith("?"):
         return None
     text = sentence.strip().rstrip(".")
+    if said := _COLON.match(text):
+        relation = said["relation"][:1].lower() + said["relation"][1:]
+        return Fact(said["subject"], relation, said["value"], _iso(said["since"] or said["at"]))
     dates: dict[str, str] = {}
     for place in (_FIRST, _LAST):
         if not dates and (said := place.search(text)):
