@@ -138,3 +138,11 @@ def test_millions_of_states_are_measured_on_a_few(run):
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts" / "gpu").glob("*.sh")))
 def test_the_scripts_for_a_gpu_are_sound_shell(script):
     assert subprocess.run(["bash", "-n", str(ROOT / "scripts" / "gpu" / script)]).returncode == 0
+
+
+def test_reading_facts_is_measured_by_rules_and_with_the_model(run):
+    rules, model = run("fact_extraction", "--facts", "8", "--lessons", "1")
+    assert (rules["read_by"], model["read_by"]) == ("rules", "model") and rules["recall"] <= model["recall"]
+    assert (
+        model["recall"] > 0.7 and model["precision"] > 0.7 and model["routed"] > 0.7 and model["sentinels_routed"] == 0
+    )

@@ -1,0 +1,103 @@
+"""How well documents are read, and questions sent: `python benchmarks/fact_extraction.py [--stream NAME] [--json]`.
+
+    recall, precision   of the facts that the stream states, by subject, value and date; of those that were found
+    one_name            share of the histories whose relation goes by one name in all documents, as far as it was found
+    routed              share of the probes that are sent to a statement with the right value, after all documents were read
+    sentinels_routed    of the model's own questions, which are about nothing that was read: how many are sent anywhere
+
+`temporal` or `factbook`; by rules alone, and with the model. No slot is written: this is what comes before learning. `--data` says where the real facts
+lie; `--facts` and `--seed` as in `accrete compare`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from accrete.beliefs import Beliefs
+from accrete.believing import Believing
+from accrete.dates import asked_as_of
+from accrete.evaluate.streams import Options, Task, make
+from accrete.facts.router import Router
+from accrete.facts.values import value_key
+from accrete.lm.load import load
+from accrete.lm.model import LM
+from accrete.scoring import contains, normalise
+from accrete.types import Probe
+
+
+def same(value: str, probe: Probe) -> bool:
+    return any(contains(value, answer) or value_key(value) == value_key(answer) for answer in probe.answers)
+
+
+def measured(lm: LM, tasks: list[Task], setting: str) -> dict[str, float]:
+    """The figures of one way of reading."""
+    believing, beliefs = Believing(lm, setting), Beliefs()
+    stated = found = right = 0
+    names: dict[tuple[str, str], set[str]] = {}
+    start = time.perf_counter()
+    for task in tasks:
+        date = task.dates[0]
+        facts = believing.found(task.document, date)
+        asked = [probe for probe in task.probes if probe.fact]
+        hits = {id(p): [one.fact for one in facts if _is(one.fact, p)] for p in asked}
+        stated, found = stated + len(asked), found + len(facts)
+        right += len({id(one) for facts_of in hits.values() for one in facts_of})
+        for probe in asked:
+            key = (probe.fact.subject, probe.fact.relation)
+            names.setdefault(key, set()).update(normalise(one.relation) for one in hits[id(probe)])
+            stated -= not hits[id(probe)]  # counted below as missed
+        read = believing.settled(beliefs.graph, facts, (), date)
+        beliefs.state_of(task.document.sha256, task.name, date, read.stated, read.several)
+    seconds = time.perf_counter() - start
+    router, probes = Router(beliefs.graph, believing.alike), [probe for task in tasks for probe in task.probes]
+    routes = router.routes([(asked_as_of(p.question, p.as_of), None) for p in probes])
+    sent = sum(
+        route is not None and any(same(one.value, p) for one in route.statements)
+        for route, p in zip(routes, probes, strict=True)
+    )
+    own = router.routes([(question, None) for question, _, _ in lm.sentinels])
+    return {
+        "recall": stated / len(probes),
+        "precision": right / max(1, found),
+        "one_name": sum(len(known) == 1 for known in names.values()) / len(names),
+        "routed": sent / len(probes),
+        "sentinels_routed": sum(route is not None for route in own),
+        "seconds": seconds,
+    }
+
+
+def _is(fact, probe: Probe) -> bool:
+    about = normalise(fact.subject) == normalise(probe.fact.subject)
+    return about and same(fact.value, probe) and (fact.valid_from or "")[:4] <= (probe.as_of or "9999")[:4]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stream", default="temporal", choices=("temporal", "factbook"))
+    parser.add_argument("--facts", type=int, default=200)
+    parser.add_argument("--lessons", type=int)
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    lm = load(given.model, device=given.device, offline=True)
+    options = Options(lessons=given.lessons, facts=given.facts, seed=given.seed, data=given.data)
+    tasks = list(make(given.stream, options).tasks)
+    for setting in ("rules", "model"):
+        row = {"stream": given.stream, "read_by": setting} | measured(lm, tasks, setting)
+        if given.json:
+            print(json.dumps(row), flush=True)
+        else:
+            figures = (
+                f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items()
+            )
+            print(", ".join(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()
