@@ -5,8 +5,8 @@
     routed              share of the probes that are sent to a statement with the right value, after all documents were read
     sentinels_routed    of the model's own questions, which are about nothing that was read: how many are sent anywhere
 
-`temporal` or `factbook`; by rules alone, and with the model. No slot is written: this is what comes before learning. `--data` says where the real facts
-lie; `--facts` and `--seed` as in `accrete compare`.
+`temporal` or `factbook`; by rules alone, and with the model. No slot is written: this is what comes before learning. `--data`
+says where the real facts lie; `--facts` and `--seed` as in `accrete compare`.
 """
 
 from __future__ import annotations
