@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from accrete.errors import HistoryError
+from accrete.facts.contradiction import Several
 from accrete.facts.graph import FactGraph, Statement
 from accrete.facts.reading import Stated
 from accrete.types import Fact
@@ -26,19 +27,21 @@ class Beliefs:
     def __init__(self) -> None:
         self.graph = FactGraph()
         self._lessons: dict[str, Tensor | None] = {}  # None: to be written anew
+        self._several: dict[str, list[Several]] = {}  # by the lesson that has them so
 
     def __len__(self) -> int:
         """How many lessons."""
         return len(self._lessons)
 
     def state_of(
-        self, lesson: str, document: str, date: str | None, stated: Sequence[Stated], several: Sequence[str] = ()
+        self, lesson: str, document: str, date: str | None, stated: Sequence[Stated], several: Sequence[Several] = ()
     ) -> list[Statement]:
         """Take in what a lesson states; `several` are relations that have several values from now on."""
         with self.graph.transaction():
             self.graph.add_document(lesson, document, date, lesson)
-            for relation in several:
-                self.graph.declare_several(relation)
+            self._several[lesson] = list(several)
+            for subject, relation in several:
+                self.graph.declare_several(relation, subject=subject)
             for one in stated:
                 added = self.graph.add(one.fact, stated_on=date, document=lesson, span=one.span, lesson=lesson)
                 for item in one.questions:
@@ -54,16 +57,19 @@ class Beliefs:
     def forget(self, lesson: str) -> int:
         """Take back what a lesson stated; the number of statements."""
         self._lessons.pop(lesson, None)
+        theirs = self._several.pop(lesson, [])
+        for subject, relation in set(theirs) - {one for others in self._several.values() for one in others}:
+            self.graph.declare_several(relation, False, subject)
         return self.graph.remove_lesson(lesson)
 
     # --- state ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The lessons in their order, an entry of each, and the relations that have several values."""
+        """The lessons in their order, and an entry of each."""
         for lesson, entry in self._lessons.items():
             if entry is None:
                 self._lessons[lesson] = _bytes(self._entry(lesson))
-        return {"lessons": list(self._lessons), "several": self.graph.relations()} | dict(self._lessons)
+        return {"lessons": list(self._lessons)} | dict(self._lessons)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Hold exactly these lessons; HistoryError for what is no such state, and then nothing changes."""
@@ -73,12 +79,11 @@ class Beliefs:
         entries = {name: _read(state.get(name)) for name in names}
         graph = FactGraph()
         with graph.transaction():
-            for relation in state.get("several", []):
-                graph.declare_several(relation)
             for name, entry in entries.items():
                 _restore(graph, name, entry)
         self.graph.close()
         self.graph, self._lessons = graph, {name: state[name].clone() for name in names}
+        self._several = {name: [(one[0], one[1]) for one in entry["several"]] for name, entry in entries.items()}
 
     def _entry(self, lesson: str) -> dict[str, Any]:
         name, date = self.graph.document(lesson) or ("", None)
@@ -87,11 +92,13 @@ class Beliefs:
             fact = Fact(one.subject, one.relation, one.value, one.valid_from, one.stated_until)
             questions = [[asked.question, asked.answer] for asked in self.graph.questions_of([one.id])]
             facts.append([*astuple(fact), one.start, one.end, one.slot, questions])
-        return {"document": name, "date": date, "facts": facts}
+        return {"document": name, "date": date, "facts": facts, "several": self._several.get(lesson, [])}
 
 
 def _restore(graph: FactGraph, lesson: str, entry: Mapping[str, Any]) -> None:
     graph.add_document(lesson, entry["document"], entry["date"], lesson)
+    for subject, relation in entry["several"]:
+        graph.declare_several(relation, subject=subject)
     for *fact, start, end, slot, questions in entry["facts"]:
         span = None if start is None else (start, end)
         added = graph.add(Fact(*fact), stated_on=entry["date"], document=lesson, span=span, lesson=lesson, slot=slot)

@@ -125,6 +125,15 @@ def state(beliefs: Beliefs, lesson: Lesson, read: Read) -> list[Probe]:
     return neighbours(beliefs.graph, stated)
 
 
+def asked(read: Read) -> tuple[Example, ...]:
+    """The questions that a lesson's facts answer, each put at the date of its fact: later ones may have ended it."""
+    return tuple(
+        Example(asked_as_of(item.question, one.fact.valid_from), item.answer)
+        for one in read.stated
+        for item in one.questions
+    )
+
+
 def neighbours(graph: FactGraph, stated: Sequence[Statement], most: int = CHECKED) -> list[Probe]:
     """Questions about what stands nearest to these statements and was there before: what they may have disturbed.
 

@@ -143,7 +143,7 @@ class Learner:
             read = self._read(document, made.items, dates)
             facts, items = tuple(one.fact for one in read.stated), made.items
             if getattr(self.method, "believes", False):  # it is measured by the questions that its facts answer
-                items = items or tuple(item for one in read.stated for item in one.questions)
+                items = items or believing.asked(read)
             lesson = Lesson(document, passages, items, made.restatements, facts, dates, domain, importance)
             return self._learn(lesson, read, probes, active, notes | {"study": made.figures()})
 

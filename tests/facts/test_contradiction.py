@@ -60,9 +60,10 @@ def test_supersede_reject_and_branch(graph):
     new = [mayor("Bo", "2020"), Fact("Tolvane", "river", "Mern", "2020")]
     for how, kept in (("supersede", new), ("reject", new[1:]), ("branch", new)):
         written, found, several = settle(graph, new, how)
-        assert written == kept and len(found) == 1 and several == (["mayor"] if how == "branch" else [])
+        assert written == kept and len(found) == 1 and several == ([("Tolvane", "mayor")] if how == "branch" else [])
         assert not graph.has_several("mayor")
-    graph.declare_several("mayor")
+    graph.declare_several("mayor", subject="Tolvane")
+    assert graph.has_several("mayor", "tolvane") and not graph.has_several("mayor", "Vonnat")
     for fact in new:
         graph.add(fact)
     assert [one.value for one in graph.at("2021", "Tolvane", "mayor")] == ["Ada Bree", "Bo"]

@@ -33,6 +33,10 @@ def facts(text: str, **options) -> list[Fact]:
         ("Head of state of Mern on 3 May 2020: Cy BREE (since 1 April 2018).",
          Fact("Mern", "head of state", "Cy BREE", "2018-04-01")),
         ("The population of the Mern Isles in 2020: 1,200.", Fact("the Mern Isles", "population", "1,200", "2020")),
+        ("On 3 March 2019 the mayor of Tolvane was Ada.", Fact("Tolvane", "mayor", "Ada", "2019-03-03")),
+        ("The mayor of Tolvane was Ada until 2019.", Fact("Tolvane", "mayor", "Ada", None, "2019")),
+        ("Since 2020 the mayor of Tolvane has been Ada.", Fact("Tolvane", "mayor", "Ada", "2020")),
+        ("The owner of Pitholm Mill is Dr. J. Smith.", Fact("Pitholm Mill", "owner", "Dr. J. Smith")),
         ("Ada is the keeper of Pitholm Mill since 1850.", Fact("Pitholm Mill", "keeper", "Ada", "1850")),
     ],
 )  # fmt: skip
@@ -43,7 +47,19 @@ def test_simple_sentences_are_read_by_rules(sentence, fact):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "Who is the mayor of Tolvane?", "He left early.", "It rained: a lot.", "a | b\n", "\n\n# Tolvane\n"]
+    "text",
+    [
+        "",
+        "The capital of Norland is not Oster.",
+        "It is the beginning of the End.",
+        "Here is the end of the Story.",
+        "Note: bring milk",
+        "Who is the mayor of Tolvane?",
+        "He left early.",
+        "It rained: a lot.",
+        "a | b\n",
+        "\n\n# Tolvane\n",
+    ],
 )
 def test_what_states_nothing_gives_nothing(text):
     assert facts(text) == []

@@ -32,15 +32,17 @@ def test_state_brings_the_graph_back():
     (ada,) = beliefs.state_of("a", "a.txt", "2018", [stated("Ada", "2018")])
     beliefs.assign(ada, 4)
     before, first = rows(beliefs), {name: entry for name, entry in beliefs.state_dict().items()}
-    beliefs.state_of("b", "b.txt", None, [stated("Bo", "2020"), stated("x", relation="bridge")], several=["bridge"])
+    beliefs.state_of(
+        "b", "b.txt", None, [stated("Bo", "2020"), stated("x", relation="bridge")], several=[("", "bridge")]
+    )
     whole, after = rows(beliefs), beliefs.state_dict()
-    assert after["lessons"] == ["a", "b"] and torch.equal(first["a"], after["a"]) and after["several"] == ["bridge"]
+    assert after["lessons"] == ["a", "b"] and torch.equal(first["a"], after["a"])
     beliefs.load_state_dict(first)
     assert rows(beliefs) == before and not beliefs.graph.has_several("bridge")
     beliefs.load_state_dict(after)
     assert rows(beliefs) == whole and beliefs.graph.has_several("bridge")
     assert beliefs.graph.slots() == {4: "a"} and beliefs.graph.document("a") == ("a.txt", "2018")
-    assert beliefs.forget("b") == 2 and rows(beliefs) == before
+    assert beliefs.forget("b") == 2 and rows(beliefs) == before and not beliefs.graph.has_several("bridge")
     beliefs.load_state_dict({})
     assert not beliefs and rows(beliefs) == []
 
@@ -65,7 +67,9 @@ def test_what_a_document_says_is_settled_with_what_is_believed():
     ]
     assert [one.fact.value for one in read.stated] == ["Bo", "Mern", "Zed"] and items[0] in read.stated[1].questions
     assert [one.fact.value for one in settled(beliefs.graph, new, on_conflict="reject").stated] == ["Mern"]
-    assert settled(beliefs.graph, new, on_conflict="branch").several == ("mayor",)
+    about_it = [Example("Who is mayor of Tolvane?", "Bo")]
+    assert [one.fact.value for one in settled(beliefs.graph, new, about_it, on_conflict="reject").stated] == ["Mern"]
+    assert settled(beliefs.graph, new, on_conflict="branch").several == (("Tolvane", "mayor"),)
 
 
 def test_a_relation_goes_by_the_name_that_is_known():

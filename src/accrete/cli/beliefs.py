@@ -1,5 +1,6 @@
 """The verbs about what is believed: facts, history, why, expect."""
 
+import datetime
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from accrete.cli.lessons import plain_table
 from accrete.cli.session import Session, verb
 from accrete.errors import DocumentError, UsageError, did_you_mean
+from accrete.scoring import contains
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +36,7 @@ def facts(
             lambda console: _subjects(console, subjects, learner),
         )
         return
-    found = graph.at(as_of, subject or None) if as_of else graph.active(subject)
+    found = graph.at(as_of or datetime.date.today().isoformat(), subject or None)
     if subject and not graph.history(subject):
         raise UsageError(
             f'Nothing is known about "{subject}".{did_you_mean(subject, [n for n, _ in graph.subjects()])}'
@@ -92,6 +94,10 @@ def why(
             return
         date = f", as of {found.date}" if found.date else ""
         console.print(f'   taken for: "{found.question}"{date}', markup=False, style="dim")
+        if not any(
+            contains(found.answer.text, one.subject if found.backwards else one.value) for one in found.statements
+        ):
+            console.print("   what is believed is not what was answered:", style="dim")
         _table(console, rows)
 
     session.print(result, human)

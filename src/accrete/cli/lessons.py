@@ -314,7 +314,8 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         elif name == "kept":
             table.add_row(name, "-", "-", "nothing is guarded: this model brings no guard questions and answers none")
     console.print(table)
-    for line in (studied(m.get("study")), reported(m), *believed(m)):
+    study = "" if m.get("facts") else studied(m.get("study"))
+    for line in (study, reported(m), *believed(m)):
         if line:
             console.print(line, markup=False)
     if m.get("left_out"):
@@ -348,6 +349,8 @@ def studied(figures: Mapping[str, Any] | None) -> str:
 
 def believed(metrics: Mapping[str, Any]) -> Iterator[str]:
     """What a document contradicts, and what its lesson did to what is known next to it."""
+    if metrics.get("facts"):
+        yield f"{metrics['facts']:,} facts were read"
     against = metrics.get("contradictions", [])
     yield from against[:SHOWN]
     if len(against) > SHOWN:

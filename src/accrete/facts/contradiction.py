@@ -5,7 +5,7 @@ A fact contradicts a statement of the same subject and relation that holds when 
 a document that gives a subject two values of one date means both.
 
     supersede   the new one holds from its date on, the old one until then (what the graph does by itself)
-    branch      both are kept and both are read: the relation has several values from now on
+    branch      both are kept: the relation of this subject has several values from now on
     ask         somebody is asked, each time
     reject      the new one is not written
 """
@@ -23,6 +23,8 @@ from accrete.facts.values import same_value, value_key
 from accrete.scoring import normalise
 from accrete.types import Fact
 
+Several = tuple[str, str]
+"""(subject, relation) that has several values at once; of every subject where it is empty."""
 OnConflict = Literal["supersede", "branch", "ask", "reject"]
 
 
@@ -48,21 +50,25 @@ class Contradiction:
         return f"superseded from {spoken(self.new.valid_from)}"
 
 
-def contradictions(graph: FactGraph, facts: Iterable[Fact], several: Iterable[str] = ()) -> list[Contradiction]:
+def contradictions(graph: FactGraph, facts: Iterable[Fact], several: Iterable[Several] = ()) -> list[Contradiction]:
     """Of each fact what it contradicts in the graph as it is: the statement that holds at its date, if it says otherwise.
 
     `several` are relations with several values beyond those that the graph knows.
     """
     found = []
-    meant = {normalise(relation) for relation in several}
+    meant = {(normalise(subject), normalise(relation)) for subject, relation in several}
     for fact in facts:
-        if normalise(fact.relation) in meant or graph.has_several(fact.relation):
+        if {("", normalise(fact.relation)), _of(fact)} & meant or graph.has_several(fact.relation, fact.subject):
             continue
         for old in _holding(graph, fact):
             if not same_value(old.value, fact.value):
                 known = graph.document(old.document)
                 found.append(Contradiction(fact, old, known[0] if known else ""))
     return found
+
+
+def _of(fact: Fact) -> Several:
+    return normalise(fact.subject), normalise(fact.relation)
 
 
 def _holding(graph: FactGraph, fact: Fact) -> list[Statement]:
@@ -76,21 +82,21 @@ def settle(
     facts: Sequence[Fact],
     on_conflict: OnConflict = "supersede",
     ask: Callable[[Contradiction], OnConflict] = lambda found: "supersede",
-    several: Iterable[str] = (),
-) -> tuple[list[Fact], list[Contradiction], list[str]]:
+    several: Iterable[Several] = (),
+) -> tuple[list[Fact], list[Contradiction], list[Several]]:
     """The facts that are to be written, what they contradict, and the relations that have several values from now on.
 
-    `several` are known to have them; `branch` makes a relation one of them. The graph is not changed.
+    `several` are known to have them; `branch` makes the relation of this subject one of them. The graph is not changed.
     """
     kept: list[Fact] = []
     found: list[Contradiction] = []
-    branched: dict[str, None] = {}
+    branched: dict[Several, None] = {}
     for fact in facts:
         against = contradictions(graph, [fact], (*several, *branched))
         found += against
         decided = {ask(one) if on_conflict == "ask" else on_conflict for one in against}
         if "branch" in decided:
-            branched[fact.relation] = None
+            branched[fact.subject, fact.relation] = None
         if "reject" not in decided:
             kept.append(fact)
     return kept, found, list(branched)

@@ -26,14 +26,17 @@ from accrete.types import Fact, Passage
 Generate = Callable[[Sequence[str]], Sequence[str]]
 
 _DATE = rf"(?:\d{{4}}-\d{{2}}(?:-\d{{2}})?|(?:(?:\d{{1,2}} )?(?:{'|'.join(MONTHS)}) )?[12]\d{{3}})"
-_FIRST = re.compile(
+_FIRST = re.compile(  # "In 2020, ...", "As things stood in 2020: ...", "A note from 2020 says that ..."
     rf"^\s*(?:\[(?P<at>{_DATE})\]"
     r"|(?:[^,;:.]{0,50}?\b)?(?:[Ii]n|[Aa]s of|[Ss]ince|[Bb]y|[Oo]n|[Ff]rom|[Oo]f|[Aa]t) "
     rf"(?P<since>{_DATE})(?: (?:until|to) (?P<until>{_DATE}))?"
-    r"(?:[,:]|(?<=\d)[^,;:.]{0,20}? that\b))\s*"  # "In 2020, ...", "Of 2020: ...", "A note from 2020 says that ..."
+    r"(?:[,:]|(?= (?:the|[A-Z])\b)|(?<=\d)[^,;:.]{0,20}? that\b))\s*"
 )
-_LAST = re.compile(rf",?\s+(?:in|as of|since|by|on|from) (?P<since>{_DATE})(?: (?:until|to) (?P<until>{_DATE}))?$")
-_SAID = r"(?:is|was|are|were|became)"
+_LAST = re.compile(
+    rf",?\s+(?:(?:in|as of|since|by|on|from) (?P<since>{_DATE})(?: (?:until|to) (?P<until>{_DATE}))?|until (?P<end>{_DATE}))$"
+)
+_SAID = r"(?:is|was|are|were|became|has been|have been)"
+_NOBODY = frozenset("it he she they this that these those here there what which who one note not".split())
 _NAME = r"[^\s,;:|][^,;:|]{0,80}?"
 _OF = rf"(?P<subject>(?=[A-Z\d]|the ){_NAME}|(?!.* of ){_NAME})"  # a name, else what comes last
 _RULES = (
@@ -45,7 +48,9 @@ _COLON = re.compile(  # "Head of government of Chile on 3 May 2020: Ada (since 2
     r"^(?:[Tt]he )?(?P<relation>[A-Za-z][\w -]{1,40}?) of (?P<subject>(?:the )?[A-Z\d][^,;:|]{0,80}?)"
     rf"(?: (?:on|in|as of|since) (?P<at>{_DATE}))?: (?P<value>\S.{{0,160}}?)(?: \(since (?P<since>{_DATE})\))?$"
 )
-_SENTENCE = re.compile(r"[^.!?\n]+(?:\.(?=\w)[^.!?\n]*|(?<=\b[A-Z])\.[^.!?\n]+)*[.!?]?")
+_SENTENCE = re.compile(  # a point after an initial or a title ends none
+    r"[^.!?\n]+(?:\.(?=\w)[^.!?\n]*|(?:(?<=\b[A-Z])|(?<=\b[DMS][rst])|(?<=\bMrs))\.[^.!?\n]+)*[.!?]?"
+)
 _ROW = re.compile(r"^\s*\|?\s*(?P<relation>[^\W\d][^:|\n]{1,60}?)\s*[:|]\s*(?P<value>[^|\n]+?)\s*\|?\s*$")
 _HEADING = re.compile(r"^\s*#+\s*(?P<subject>\S.*?)\s*#*\s*$")
 
@@ -120,10 +125,11 @@ def _same_of(one: Fact, other: Fact) -> bool:
 
 def by_rules(passage: Passage, subject: str = "") -> Iterator[Found]:
     """What simple sentences, and rows of a key and its value, say."""
+    headed, rows = False, sum(bool(_ROW.match(line)) for _, line in _lines(passage.text))  # one row alone is a remark
     for start, line in _lines(passage.text):
         if heading := _HEADING.match(line):
-            subject = heading["subject"]
-        elif (row := _ROW.match(line)) and subject and not line.rstrip().endswith((".", "?")):
+            subject, headed = heading["subject"], True
+        elif (row := _ROW.match(line)) and subject and (headed or rows > 1) and not line.rstrip().endswith((".", "?")):
             if not re.fullmatch(r"[-: ]+", row["value"]):
                 yield Found(Fact(subject, row["relation"].strip(), row["value"]), *_place(passage, start, row.span()))
         else:
@@ -144,9 +150,11 @@ def _of_sentence(sentence: str) -> Fact | None:
         if not dates and (said := place.search(text)):
             dates = {key: value for key, value in said.groupdict().items() if value}
             text = text[: said.start()] + text[said.end() :]
-    since, until = dates.get("at") or dates.get("since"), dates.get("until")
+    since, until = dates.get("at") or dates.get("since"), dates.get("until") or dates.get("end")
     for rule in _RULES:
         if said := rule.match(text[:1].upper() + text[1:] if rule is _RULES[2] else text):
+            if {said["subject"].split()[0].lower(), said["value"].split()[0].lower()} & _NOBODY:
+                return None
             return Fact(said["subject"], said["relation"], said["value"], _iso(since), _iso(until))
     return None
 

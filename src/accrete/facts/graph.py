@@ -154,20 +154,25 @@ class FactGraph:
                 (sha256, name, date and check_date(date), lesson),
             )
 
-    def declare_several(self, relation: str, several: bool = True) -> None:
-        """Say whether a relation has many values at once ("is a member of"): they do not contradict each other."""
+    def declare_several(self, relation: str, several: bool = True, subject: str = "") -> None:
+        """Say whether a relation has many values at once ("is a member of"): they do not contradict each other.
+
+        Of every subject, or of one.
+        """
+        key = f"{normalise(relation)}\n{normalise(subject)}"
         with self.transaction():
             self._database.execute(
                 "INSERT INTO relations VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET several = excluded.several",
-                (normalise(relation), relation, several),
+                (key, relation, several),
             )
-            for (subject,) in self._database.execute(
+            for (one,) in self._database.execute(
                 "SELECT DISTINCT subject_key FROM facts WHERE relation_key = ?", (normalise(relation),)
             ).fetchall():
-                self._order(subject, normalise(relation))
+                self._order(one, normalise(relation))
 
-    def has_several(self, relation: str) -> bool:
-        row = self._database.execute("SELECT several FROM relations WHERE key = ?", (normalise(relation),)).fetchone()
+    def has_several(self, relation: str, subject: str = "") -> bool:
+        keys = f"{normalise(relation)}\n", f"{normalise(relation)}\n{normalise(subject)}"
+        row = self._database.execute("SELECT max(several) FROM relations WHERE key IN (?, ?)", keys).fetchone()
         return bool(row and row[0])
 
     def add(
@@ -246,7 +251,7 @@ class FactGraph:
             " ORDER BY valid_from IS NOT NULL, valid_from, stated_on IS NOT NULL, stated_on, id",
             (subject_key, relation_key),
         ).fetchall()
-        several = self.has_several(relation_key)
+        several = self.has_several(relation_key, subject_key)
         derived = []
         for place, (number, value, _, stated_until) in enumerate(rows):
             before = None if several or not place else rows[place - 1]
@@ -357,10 +362,6 @@ class FactGraph:
         return dict(
             self._database.execute("SELECT slot, lesson FROM facts WHERE slot IS NOT NULL ORDER BY id DESC").fetchall()
         )
-
-    def relations(self) -> list[str]:
-        """The relations that have several values at once."""
-        return [name for (name,) in self._database.execute("SELECT name FROM relations WHERE several ORDER BY key")]
 
     def subjects(self) -> list[tuple[str, int]]:
         """Every subject, as it was first written, and how many statements there are about it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from accrete.facts.contradiction import Contradiction, OnConflict, settle, with_several_values
+from accrete.facts.contradiction import Contradiction, OnConflict, Several, settle, with_several_values
 from accrete.facts.extract import Found
 from accrete.facts.graph import FactGraph, Statement
 from accrete.facts.questions import AS_ASKED, answered, plain_questions
@@ -39,7 +39,7 @@ class Read:
 
     stated: tuple[Stated, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
-    several: tuple[str, ...] = ()
+    several: tuple[Several, ...] = ()
 
 
 def settled(
@@ -61,12 +61,14 @@ def settled(
     found = _by_known_names(graph, found, alike) if alike else found
     name = {id(one): other.fact for one, other in zip(found, written, strict=True)}
     facts = [one.fact for one in found]
-    several = tuple(with_several_values(facts))
-    kept, against, branched = settle(graph, facts, on_conflict, ask, several)
-    found = [one for one in found if one.fact in kept]
-    of_fact, rest = answered([one.fact for one in found], items)
-    stated = [_stated(one, name[id(one)], asked) for one, asked in zip(found, of_fact, strict=True)]
-    stated += [_as_asked(item, date) for item in rest]
+    several = tuple(("", relation) for relation in with_several_values(facts))
+    of_fact, rest = answered(facts, items)
+    asked = {Fact(item.question, AS_ASKED, item.answer, date): item for item in rest}
+    kept, against, branched = settle(graph, [*facts, *asked], on_conflict, ask, several)
+    stated = [
+        _stated(one, name[id(one)], items_of) for one, items_of in zip(found, of_fact, strict=True) if one.fact in kept
+    ]
+    stated += [Stated(fact, None, (item,)) for fact, item in asked.items() if fact in kept]
     return Read(tuple(stated), tuple(against), (*several, *branched))
 
 
@@ -102,7 +104,3 @@ def _stated(one: Found, as_written: Fact, items: Sequence[Example]) -> Stated:
     plain = plain_questions(one.fact) + (plain_questions(as_written) if as_written != one.fact else [])
     questions = {(item.question, item.answer): item for item in [*plain, *items]}
     return Stated(one.fact, (one.start, one.end), tuple(questions.values()))
-
-
-def _as_asked(item: Example, date: str | None) -> Stated:
-    return Stated(Fact(item.question, AS_ASKED, item.answer, date), None, (item,))

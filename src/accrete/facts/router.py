@@ -1,6 +1,6 @@
 """Which statements a question is about, and as of when: by names and words, and by how alike questions are. No torch.
 
-    date        said beside the question (`as_of`), or in it (dates.py: "As of 2018", "[2018]", "last year"); else now
+    date        said beside the question (`as_of`), or in it (dates.py: "As of 2018", "[2018]", "last year"); else today
     candidates  questions that statements answer: about what the question names, backwards ones of a value that it names, and
                 where it names nothing that is known, those that share its words
     choice      the candidate that is asked most alike, or in the words of its relation, if it is alike enough; of its history
@@ -23,6 +23,7 @@ from accrete.retrieval.words import STOP_WORDS, telling, words
 from accrete.scoring import normalise
 
 WORDS = 0.5  # what it counts beside likeness that a question has the words of a known one, names left out
+WHOLE = 0.5  # and that it has all of them
 NESTED = 0.3  # and against it that its name may be a part of another
 NAMED, SHARED = (
     3,
@@ -34,12 +35,12 @@ Alike = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 
 @dataclass(frozen=True)
 class Route:
-    """The statements that answer a question, the known question that it is like, how much, and the date (None: now)."""
+    """The statements that answer a question, the known question that it is like, how much, and the date."""
 
     statements: tuple[Statement, ...]
     question: str
     alike: float
-    date: str | None
+    date: str
     backwards: bool  # it asks for the subject, and names the value
 
 
@@ -61,6 +62,7 @@ class Router:
         self, questions: Sequence[tuple[str, str | None]], today: datetime.date | None = None
     ) -> list[Route | None]:
         """Of each (question, as_of) the route; None where nothing is known about it."""
+        now = (today or datetime.date.today()).isoformat()
         dates = [as_of or put_at(question, today) or only_date(question) for question, as_of in questions]
         plain = [undated(question, date) for (question, _), date in zip(questions, dates, strict=True)]
         candidates = [self._candidates(question) for question in plain]
@@ -69,9 +71,9 @@ class Router:
         routes: list[Route | None] = []
         for question, (found, least), date in zip(plain, candidates, dates, strict=True):
             said = set(words(question))
-            scored = [(next(alike) + WORDS * _worded(one, said) - NESTED * one.nested, one) for one in found]
+            scored = [(next(alike) + _worded(one, said) - NESTED * one.nested, one) for one in found]
             best = max(scored, default=None, key=lambda row: row[0])
-            routes.append(self._route(*best, date) if best and best[0] >= least else None)
+            routes.append(self._route(*best, date or now) if best and best[0] >= least else None)
         return routes
 
     def _candidates(self, question: str) -> tuple[list[Candidate], float]:
@@ -90,23 +92,22 @@ class Router:
         asked = self.graph.questions_of(known)
         return [Candidate(known[one.fact].statement, one, known[one.fact].nested) for one in asked]
 
-    def _route(self, alike: float, found: Candidate, date: str | None) -> Route | None:
+    def _route(self, alike: float, found: Candidate, date: str) -> Route | None:
         one, asked, _ = found
         backwards = is_backwards(one, asked)
-        if backwards:
-            held = [one]
-        elif date:
-            held = self.graph.at(date, one.subject, one.relation)
-        else:
-            held = self.graph.active(one.subject, one.relation)
+        held = [one] if backwards else self.graph.at(date, one.subject, one.relation)
         return Route(tuple(held), asked.question, alike, date, backwards) if held else None
 
 
 def _worded(candidate: Candidate, said: set[str]) -> float:
-    """The share of the words of what is asked for that a question has: "captain" of "who captains it"."""
+    """What counts beside likeness: the share of the words of what is asked for that a question has, and having all of them.
+
+    "captain" of "who captains it"; who asks in the very words of a relation asks for it, however strange it is to the model.
+    """
     names = {*words(candidate.statement.subject), *words(candidate.statement.value), *STOP_WORDS}
     asked = [word for word in words(candidate.asked.question) if word not in names and not word.isdigit()]
-    return sum(word in said for word in asked) / max(1, len(asked))
+    share = sum(word in said for word in asked) / max(1, len(asked))
+    return WORDS * share + WHOLE * (share == 1)
 
 
 def is_backwards(statement: Statement, asked: Asked) -> bool:

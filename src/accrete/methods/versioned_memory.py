@@ -40,6 +40,7 @@ from accrete.methods.base import Method, Progress, RandomState
 from accrete.optim.rows import RowAdam
 from accrete.types import Lesson, Passage, Query, Report
 
+STEPS = 8  # an epoch, at least, where there are few questions: a slot that is seldom stepped on says it in few wordings
 APART = 2  # epochs between two looks at what is learned
 
 
@@ -156,15 +157,15 @@ class VersionedMemory(Method):
             one = known[asked.fact]
             of_slot.setdefault(_place(one, backwards=is_backwards(one, asked)), []).append(asked)
         for slot, questions in of_slot.items():
-            drawn = torch.randperm(len(questions), generator=self.random.generator)[: self.config.own].tolist()
-            about_it = [questions[i].question for i in drawn]
+            others = torch.randperm(len(questions) - 1, generator=self.random.generator)[: self.config.own - 1]
+            about_it = [questions[i].question for i in (0, *(others + 1).tolist())]  # the plain one, and others
             drawn = torch.randint(len(self.general), (self.config.anything,), generator=self.random.generator).tolist()
             for question in (*about_it, *(self.general[i] for i in drawn)):
                 yield Row(slot, study_sequence(self.lm, question, questions[0].answer))
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[batch.Batch]:
         """Batches of questions about what is not learned yet, each row in its slot meanwhile."""
-        size = self.config.batch_size
+        size = max(4, min(self.config.batch_size, len(rows) // STEPS))
         for epoch in range(1, self.config.max_epochs + 1):
             left = [row for row in rows if row.slot in self.unlearned]
             order = torch.randperm(len(left), generator=self.random.generator).tolist()
@@ -206,8 +207,10 @@ class VersionedMemory(Method):
         written = [one for one in route.statements if one.slot is not None]  # others are being learned just now
         if not written:
             return NOTHING
-        slots = list(dict.fromkeys(_place(one, route.backwards) for one in written))
-        return Conditioning(beside=slots, reading=self._reading, sources=lambda: self._sources(route))
+        said = max(written, key=lambda one: (one.valid_from or "", one.id))  # of several values the latest is spoken
+        return Conditioning(
+            beside=[_place(said, route.backwards)], reading=self._reading, sources=lambda: self._sources(route)
+        )
 
     def _sources(self, route: Route) -> tuple[Passage, ...]:
         found = []
@@ -228,8 +231,8 @@ class VersionedMemory(Method):
                 heirs.setdefault(lesson, []).extend((2 * slot, 2 * slot + 1))
         kept = sum(map(len, heirs.values())) // 2
         self.adapter.forget(sha256, heirs)
-        how = f"{statements:,} statements are taken back, {len(emptied - {None}) - kept:,} slots are empty again"
-        how += f", {kept:,} go on, for other documents state the same" if kept else ""
+        how = f"{statements:,} statements, of which {len(emptied - {None}) - kept:,} slots are empty again"
+        how += f" and {kept:,} go on, for other documents state the same" if kept else ""
         return {
             "forgot": how,
             "statements": statements,
