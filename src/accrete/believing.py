@@ -107,8 +107,8 @@ class Believing:
         return Alike(self.lm, self.lm.layers * 5 // 8, general)
 
     def judge(self) -> Judge | None:
-        """Asks the teacher a question that is answered yes or no; None without a teacher."""
-        if not self.teacher:
+        """Asks the teacher a question that is answered yes or no; None without one that can be asked."""
+        if not self.teacher or self.offline:
             return None
         teacher = Teacher(self.teacher, offline=self.offline)
         return lambda question: normalise(teacher([f"{question} Answer yes or no."], max_new_tokens=4)[0]).startswith(

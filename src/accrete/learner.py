@@ -217,7 +217,9 @@ class Learner:
     def _watch(self) -> Watch:
         """Looks at what the lesson must leave as it is."""
         ask = lambda prompts: [one.text for one in self.answer([Query(prompt) for prompt in prompts])]  # noqa: E731
-        return Watch(self.expectations.all(), self.reader.grades, ask, self.believing.judge())
+        expected = self.expectations.all()
+        judge = self.believing.judge() if any(one.judge for one in expected) else None
+        return Watch(expected, self.reader.grades, ask, judge)
 
     def _told(self, step: int, loss: float, tokens: int = 0, of: int = 0) -> None:
         self.progress(f"learning, {tokens:,} of {of:,} tokens read" if tokens else "learning", step, loss)

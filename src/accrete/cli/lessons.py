@@ -314,8 +314,7 @@ def print_lesson(console: "Console", commit: "Commit") -> None:
         elif name == "kept":
             table.add_row(name, "-", "-", "nothing is guarded: this model brings no guard questions and answers none")
     console.print(table)
-    study = "" if m.get("facts") else studied(m.get("study"))
-    for line in (study, reported(m), *believed(m)):
+    for line in ("" if m.get("facts") else studied(m.get("study")), reported(m), *believed(m)):
         if line:
             console.print(line, markup=False)
     if m.get("left_out"):
