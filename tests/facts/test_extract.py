@@ -32,6 +32,8 @@ def facts(text: str, **options) -> list[Fact]:
         ("According to a source from 2018, Deess is the port of Mern.", Fact("Mern", "port", "Deess", "2018")),
         ("Head of state of Mern on 3 May 2020: Cy BREE (since 1 April 2018).",
          Fact("Mern", "head of state", "Cy BREE", "2018-04-01")),
+        ("Population of Mern on 3 May 2020: 46,245 (2020 guess).", Fact("Mern", "population", "46,245", "2020-05-03")),
+        ("Population of Mern on 3 May 2020: 46,245 (2020 est.", Fact("Mern", "population", "46,245", "2020-05-03")),
         ("The population of the Mern Isles in 2020: 1,200.", Fact("the Mern Isles", "population", "1,200", "2020")),
         ("On 3 March 2019 the mayor of Tolvane was Ada.", Fact("Tolvane", "mayor", "Ada", "2019-03-03")),
         ("The mayor of Tolvane was Ada until 2019.", Fact("Tolvane", "mayor", "Ada", None, "2019")),

@@ -46,7 +46,8 @@ _RULES = (
 )
 _COLON = re.compile(  # "Head of government of Chile on 3 May 2020: Ada (since 2018)"
     r"^(?:[Tt]he )?(?P<relation>[A-Za-z][\w -]{1,40}?) of (?P<subject>(?:the )?[A-Z\d][^,;:|]{0,80}?)"
-    rf"(?: (?:on|in|as of|since) (?P<at>{_DATE}))?: (?P<value>\S.{{0,160}}?)(?: \(since (?P<since>{_DATE})\))?$"
+    rf"(?: (?:on|in|as of|since) (?P<at>{_DATE}))?: (?P<value>\S.{{0,160}}?)"
+    rf"(?: \(since (?P<since>{_DATE})\))?(?: \([^()]*\)?)?$"
 )
 _SENTENCE = re.compile(  # a point after an initial or a title ends none
     r"[^.!?\n]+(?:\.(?=\w)[^.!?\n]*|(?:(?<=\b[A-Z])|(?<=\b[DMS][rst])|(?<=\bMrs))\.[^.!?\n]+)*[.!?]?"
