@@ -41,6 +41,7 @@ from accrete.optim.rows import RowAdam
 from accrete.types import Lesson, Passage, Query, Report
 
 STEPS = 8  # an epoch, at least, where there are few questions: a slot that is seldom stepped on says it in few wordings
+FEW = 60  # questions about anything that a lesson studies at least, for the same reason
 APART = 2  # epochs between two looks at what is learned
 
 
@@ -159,7 +160,8 @@ class VersionedMemory(Method):
         for slot, questions in of_slot.items():
             others = torch.randperm(len(questions) - 1, generator=self.random.generator)[: self.config.own - 1]
             about_it = [questions[i].question for i in (0, *(others + 1).tolist())]  # the plain one, and others
-            drawn = torch.randint(len(self.general), (self.config.anything,), generator=self.random.generator).tolist()
+            count = max(self.config.anything, FEW // len(of_slot)) if self.config.anything else 0
+            drawn = torch.randint(len(self.general), (count,), generator=self.random.generator).tolist()
             for question in (*about_it, *(self.general[i] for i in drawn)):
                 yield Row(slot, study_sequence(self.lm, question, questions[0].answer))
 
