@@ -14,7 +14,7 @@ from accrete.scoring import contains
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from accrete.facts.graph import Statement
+    from accrete.facts.graph import FactGraph, Statement
     from accrete.learner import Learner
 
 SUBJECTS = 50  # that are listed
@@ -36,12 +36,9 @@ def facts(
             lambda console: _subjects(console, subjects, learner),
         )
         return
-    found = graph.at(as_of or datetime.date.today().isoformat(), subject or None)
-    if subject and not graph.history(subject):
-        raise UsageError(
-            f'Nothing is known about "{subject}".{did_you_mean(subject, [n for n, _ in graph.subjects()])}'
-        )
-    _print(session, learner, found)
+    if subject:
+        _known(graph, subject)
+    _print(session, learner, graph.at(as_of or datetime.date.today().isoformat(), subject or None))
 
 
 @verb
@@ -52,12 +49,8 @@ def history(
 ) -> None:
     """Show what was believed of a subject at any time, the earliest first."""
     learner = session.learner()
-    graph = learner.beliefs.graph
-    if not (known := graph.history(subject)):
-        raise UsageError(
-            f'Nothing is known about "{subject}".{did_you_mean(subject, [n for n, _ in graph.subjects()])}'
-        )
-    found = graph.history(subject, relation) if relation else known
+    known = _known(learner.beliefs.graph, subject)
+    found = learner.beliefs.graph.history(subject, relation) if relation else known
     if not found:
         raise UsageError(
             f'Nothing is known of "{relation}" of {subject}.{did_you_mean(relation, {one.relation for one in known})}'
@@ -143,6 +136,13 @@ def expect(
 
 
 # --- printing ----------------------------------------------------------------------------------------------------------
+
+
+def _known(graph: "FactGraph", subject: str) -> "list[Statement]":
+    """All statements about a subject; UsageError where there are none."""
+    if found := graph.history(subject):
+        return found
+    raise UsageError(f'Nothing is known about "{subject}".{did_you_mean(subject, [n for n, _ in graph.subjects()])}')
 
 
 def _row(learner: "Learner", one: "Statement") -> dict[str, Any]:

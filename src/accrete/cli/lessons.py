@@ -349,7 +349,7 @@ def studied(figures: Mapping[str, Any] | None) -> str:
 def believed(metrics: Mapping[str, Any]) -> Iterator[str]:
     """What a document contradicts, and what its lesson did to what is known next to it."""
     if metrics.get("facts"):
-        yield f"{metrics['facts']:,} facts were read"
+        yield f"facts that were read: {metrics['facts']:,}"
     against = metrics.get("contradictions", [])
     yield from against[:SHOWN]
     if len(against) > SHOWN:

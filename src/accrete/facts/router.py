@@ -25,10 +25,8 @@ from accrete.scoring import normalise
 WORDS = 0.5  # what it counts beside likeness that a question has the words of a known one, names left out
 WHOLE = 0.5  # and that it has all of them
 NESTED = 0.3  # and against it that its name may be a part of another
-NAMED, SHARED = (
-    3,
-    0.75,
-)  # what the word of a name counts, and the share of the words that two such questions have in common
+NAMED = 3  # what the word of a name counts where a question names nothing that is known,
+SHARED = 0.75  # and the share of the words of a known question that it then must have
 Alike = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """How alike two questions are asked, from -1 to 1, of many pairs: what they ask, not of whom."""
 

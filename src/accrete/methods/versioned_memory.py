@@ -233,8 +233,8 @@ class VersionedMemory(Method):
                 heirs.setdefault(lesson, []).extend((2 * slot, 2 * slot + 1))
         kept = sum(map(len, heirs.values())) // 2
         self.adapter.forget(sha256, heirs)
-        how = f"{statements:,} statements, of which {len(emptied - {None}) - kept:,} slots are empty again"
-        how += f" and {kept:,} go on, for other documents state the same" if kept else ""
+        how = f"statements: {statements:,}; slots that are empty again: {len(emptied - {None}) - kept:,}"
+        how += f"; that go on, for other documents state the same: {kept:,}" if kept else ""
         return {
             "forgot": how,
             "statements": statements,
