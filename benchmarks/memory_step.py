@@ -1,15 +1,16 @@
 """What a step of sparse memory finetuning costs as the memory grows, against the same layer with a dense gradient.
 
-    python benchmarks/memory_step.py [--width 896] [--tokens 512] [--rows 9000] [--lessons 50] [--steps 15]
-                                      [--dense-gb 9] [--device cpu] [--json]
+    python benchmarks/memory_step.py [--width 896] [--tokens 512] [--rows 9000] [--lessons 50] [--batches 8]
+                                      [--per lesson|batch] [--steps 24] [--dense-gb 9] [--device cpu] [--json]
 
 One memory layer alone, of the shape that is the method's default, at the width of Qwen2.5-0.5B (d = 896, 128 numbers to
-hear), in float32: look, choose the rows by KL, read, back to the rows, one step of row-wise Adam. So many lessons have been
-written, of so many rows that lie at random: of a small table that is every slot. `growth_full` is of tables of which every
-slot was written, as after thousands of lessons. The dense peer is the same reading by torch's embedding bag with AdamW over
-the whole table. Every figure is of a process of its own, so that peaks are its own. A dense table of a million slots takes
-15 GB with its gradient and moments: it is measured at the largest size that fits into `--dense-gb`, and its time at a million
-is extrapolated in proportion to the slots, as `dense_extrapolated` says.
+hear), in float32: look, read, back to the rows, one step of row-wise Adam. A lesson goes over its batches again and again,
+and its rows are chosen by KL once, before the first step, as is the method's default (`--per batch`: anew at every step). So
+many lessons have been written before, of so many rows that lie at random: of a small table that is every slot. `growth_full`
+is of tables of which every slot was written, as after thousands of lessons. The dense peer is the same reading by torch's
+embedding bag with AdamW over the whole table. Every figure is of a process of its own, so that peaks are its own. A dense
+table of a million slots takes 15 GB with its gradient and moments: it is measured at the largest size that fits into
+`--dense-gb`, and its time at a million is extrapolated in proportion to the slots, as `dense_extrapolated` says.
 
 Keys of the result: ms_16k, ms_262k, ms_1m (median of a step), growth = ms_1m / ms_16k, ms_dense_1m, speedup_1m =
 ms_dense_1m / ms_1m, peak_mb of each; and of full tables ms_full_16k, ms_full_262k, ms_full_1m, growth_full.
@@ -18,6 +19,7 @@ ms_dense_1m / ms_1m, peak_mb of each; and of full tables ms_full_16k, ms_full_26
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import statistics
@@ -26,13 +28,32 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 SIZES = {"16k": 128**2, "262k": 512**2, "1m": 1024**2}
 HEARD = 128  # of Qwen2.5-0.5B: key-value heads * width of a head
+SIZED = ("slots", "rows", "lessons", "device")
 BYTES_A_NUMBER = 16  # float32: the value, its gradient and two moments
 
 
-def sparse(width: int, tokens: int, slots: int, rows: int, lessons: int, device: str) -> Callable[[], None]:
+def batches_of(options: argparse.Namespace) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The states [T, D] and what can be heard [T, C] of a lesson, the same for every kind and size."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    return [
+        tuple(
+            torch.randn(options.tokens, width, generator=generator).to(options.device)
+            for width in (options.width, HEARD)
+        )
+        for _ in range(options.batches)
+    ]  # type: ignore[misc]
+
+
+def sparse(options: argparse.Namespace) -> Callable[[], None]:
     """A step of what the method does."""
     import torch
 
@@ -41,6 +62,7 @@ def sparse(width: int, tokens: int, slots: int, rows: int, lessons: int, device:
     from accrete.gates.slots import SlotGate
     from accrete.optim.rows import RowAdam
 
+    width, slots, rows, lessons, device = (getattr(options, name) for name in ("width", *SIZED))
     shape, generator = Shape(slots), torch.Generator().manual_seed(0)
     keys = ProductKeys(shape, at_random(shape, width + HEARD, 0)).to(device)
     table, gate = Table(slots, width, torch.device(device)), SlotGate(slots, "kl", rows, generator)
@@ -51,11 +73,14 @@ def sparse(width: int, tokens: int, slots: int, rows: int, lessons: int, device:
     table.become({"earlier lessons": (written_R.to(device), values_RD.to(device))})
     gate.note({0: keys.look(torch.randn(4_096, width + HEARD, device=device))[0]})
     optimizer = RowAdam([table.values], lr=1e-3, floor=0.15)
+    batches = itertools.cycle(batches_of(options))
+    of_lesson_TS = torch.cat([keys.look(looking_with(*one))[0] for one in batches_of(options)])
+    open_R = gate.open(0, of_lesson_TS)
 
     def step() -> None:
-        x_TD, heard_TC = torch.randn(tokens, width, device=device), torch.randn(tokens, HEARD, device=device)
+        x_TD, heard_TC = next(batches)
         slots_TS, weights_TS = keys.look(looking_with(x_TD, heard_TC))
-        m_TD = table.read_to_write(slots_TS, weights_TS, gate.open(0, slots_TS))
+        m_TD = table.read_to_write(slots_TS, weights_TS, open_R if options.per == "lesson" else gate.open(0, slots_TS))
         optimizer.zero_grad()
         (m_TD * x_TD).sum().backward()
         optimizer.step()
@@ -63,20 +88,22 @@ def sparse(width: int, tokens: int, slots: int, rows: int, lessons: int, device:
     return step
 
 
-def dense(width: int, tokens: int, slots: int, rows: int, lessons: int, device: str) -> Callable[[], None]:
+def dense(options: argparse.Namespace) -> Callable[[], None]:
     """The same layer with a gradient for every slot."""
     import torch
     from torch.nn import functional
 
     from accrete.adapters.product_keys import ProductKeys, Shape, at_random, looking_with
 
+    width, slots, device = options.width, options.slots, options.device
     shape = Shape(slots)
     keys = ProductKeys(shape, at_random(shape, width + HEARD, 0)).to(device)
+    batches = itertools.cycle(batches_of(options))
     values = torch.nn.Parameter(torch.randn(slots, width, device=device))
     optimizer = torch.optim.AdamW([values], lr=1e-3, fused=True)
 
     def step() -> None:
-        x_TD, heard_TC = torch.randn(tokens, width, device=device), torch.randn(tokens, HEARD, device=device)
+        x_TD, heard_TC = next(batches)
         slots_TS, weights_TS = keys.look(looking_with(x_TD, heard_TC))
         m_TD = functional.embedding_bag(slots_TS, values, mode="sum", per_sample_weights=weights_TS)
         optimizer.zero_grad()
@@ -89,7 +116,7 @@ def dense(width: int, tokens: int, slots: int, rows: int, lessons: int, device: 
 def measure(kind: str, slots: int, options: argparse.Namespace, lessons: int = 0) -> dict[str, float]:
     """Milliseconds of a step and the peak of the process, in one of its own; no `lessons`: every slot is written."""
     command = [sys.executable, str(Path(__file__)), "--one", kind, "--slots", str(slots), "--lessons", str(lessons)]
-    for name in ("width", "tokens", "rows", "steps", "device"):
+    for name in ("width", "tokens", "rows", "batches", "per", "steps", "device"):
         command += [f"--{name}", str(getattr(options, name))]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
@@ -105,9 +132,9 @@ def one(options: argparse.Namespace) -> None:
     keep_freed_memory()
     on_gpu = options.device.startswith("cuda")
     made = {"sparse": sparse, "dense": dense}[options.one]
-    step = made(options.width, options.tokens, options.slots, options.rows, options.lessons, options.device)
+    step = made(options)
     seconds = []
-    for _ in range(options.steps + 2):
+    for _ in range(options.batches + options.steps):
         started = time.perf_counter()
         step()
         if on_gpu:
@@ -118,7 +145,7 @@ def one(options: argparse.Namespace) -> None:
         if on_gpu
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     )
-    print(json.dumps({"ms": 1_000 * statistics.median(seconds[2:]), "peak_mb": peak}))
+    print(json.dumps({"ms": 1_000 * statistics.median(seconds[options.batches :]), "peak_mb": peak}))
 
 
 def main() -> None:
@@ -127,7 +154,11 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512, help="in a step")
     parser.add_argument("--rows", type=int, default=9_000, help="that a step may change")
     parser.add_argument("--lessons", type=int, default=50, help="that have been written before; 0: every slot")
-    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument(
+        "--batches", type=int, default=8, help="that the lesson goes over; the first time is not measured"
+    )
+    parser.add_argument("--per", choices=["lesson", "batch"], default="lesson", help="what rows are chosen for")
+    parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--dense-gb", type=float, default=9.0, help="the largest dense table with its moments")
     parser.add_argument("--device", default="cpu", help="cpu or cuda; peaks are then of the GPU's memory")
     parser.add_argument("--json", action="store_true")

@@ -68,7 +68,7 @@ def test_a_step_of_a_memory_is_measured_beside_the_dense_one(monkeypatch, capsys
 
     def stepped(kind, slots, options, lessons=0):
         """In this process, which has torch already: both sides make a step."""
-        step = getattr(memory_step, kind)(options.width, options.tokens, slots, options.rows, lessons, "cpu")
+        step = getattr(memory_step, kind)(argparse.Namespace(**vars(options) | {"slots": slots, "lessons": lessons}))
         step()
         return {"ms": float(slots), "peak_mb": 1.0}
 
