@@ -56,7 +56,11 @@ def test_it_trains_what_it_says_and_gives_the_model_back(tmp_path, changes):
     assert [step for step, _ in seen] == [1, 2, 3] and all(loss > 0 for _, loss in seen)
     start = load_file(path)
     moved = {name for name, t in start.items() if not torch.equal(t, begun[name])}
-    trained = {"queries", "offset", "keys"} | ({"gate", "gate_offset", "out"} if changes.get("gated") else set())
+    trained = (
+        {"queries", "offset", "keys"}
+        | (set() if changes else {"listen"})
+        | ({"gate", "gate_offset", "out"} if changes.get("gated") else set())
+    )
     assert {name.split("/")[1] for name in moved} >= trained and {n.split("/")[0] for n in start} == {"2", "3"}
     for when in ("before", "after"):
         assert set(figures[when]) == {"2", "3"}
@@ -71,17 +75,18 @@ def test_wordings_of_a_question_meet_and_other_questions_do_not():
     """Of the questions it was trained with; that it holds for others is measured on the embedded model (LOG.md)."""
     training, found = Wordings(tiny_lm(layers=4), options(slots=256, entities=20, at_once=20, rate=1e-2)), []
     one, other = pairs(training.looks.question_N, torch.Generator().manual_seed(0))
-    z, question = training.looks.z[2], training.looks.question_N
+    question = training.looks.question_N
     for steps in (1, 60):
         for number in range(steps):
             training.step(number)
         keys = ProductKeys(Shape(256, 2, 4, 16), {n[2:]: t for n, t in training.tensors().items() if n[0] == "2"})
-        found.append(measure.overlap(keys, (z[one], question[one]), (z[other], question[other])))
+        z_one, z_other = (training.looks.z(2, places, keys.listen) for places in (one, other))
+        found.append(measure.overlap(keys, (z_one, question[one]), (z_other, question[other])))
     assert found[1]["confused"] < 0.7 * found[0]["confused"] and found[1]["met"] < 0.7 * found[0]["met"]
 
 
 def dense(keys: ProductKeys, z: torch.Tensor) -> torch.Tensor:
-    slots, weights = keys.look(z.float())
+    slots, weights = keys.look(z)
     return torch.zeros(len(z), keys.shape.slots).scatter_add_(1, slots, weights)
 
 
@@ -109,7 +114,7 @@ def test_drawing_wordings_together_makes_them_read_more_of_each_other():
             training.step(number)
         keys = ProductKeys(Shape(64, 2, 4, 16), {n[2:]: t for n, t in training.tensors().items() if n[0] == "2"})
         one, other = pairs(training.looks.question_N, torch.Generator().manual_seed(0))
-        a, b = (dense(keys, training.looks.z[2][places]) for places in (one, other))
+        a, b = (dense(keys, training.looks.z(2, places, keys.listen)) for places in (one, other))
         shares.append(float(((a * b).sum(1) / (a * a).sum(1)).mean()))
     assert shares[1] > shares[0] + 0.02
 

@@ -88,11 +88,19 @@ class Believing:
         most = 32 + round(LISTED_TOKENS * max((self.lm.count_tokens(one.text) for one in passages), default=0))
         return extract(passages, lambda prompts: writer(prompts, max_new_tokens=most), date, subject)
 
-    def settled(self, graph: FactGraph, found: Sequence[Found], items: Sequence[Example], date: str | None) -> Read:
+    def settled(
+        self,
+        graph: FactGraph,
+        found: Sequence[Found],
+        items: Sequence[Example],
+        date: str | None,
+        written: str | None = None,
+    ) -> Read:
         """What a lesson states, after what it contradicts was settled."""
         if self.setting == "off":
             return Read()
-        return settled(graph, found, items, date=date, on_conflict=self.on_conflict, ask=self.ask, alike=self.alike)
+        return settled(graph, found, items, date=date, stated_on=date or written, on_conflict=self.on_conflict,
+                       ask=self.ask, alike=self.alike)  # fmt: skip
 
     def route(self, method: Method, query: Query) -> Route | None:
         """Which statements a question is about: by the method's own router where it has one, else by ours."""
@@ -120,8 +128,8 @@ def state(beliefs: Beliefs, lesson: Lesson, read: Read) -> list[Probe]:
     """Take in what a lesson states; what stands next to it and is to be as it was."""
     if not read.stated:
         return []
-    document, date = lesson.document, lesson.dates[0] if lesson.dates else None
-    stated = beliefs.state_of(document.sha256, document.name, date, read.stated, read.several)
+    document = lesson.document
+    stated = beliefs.state_of(document.sha256, document.name, lesson.stated_on, read.stated, read.several)
     return neighbours(beliefs.graph, stated)
 
 

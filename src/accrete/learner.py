@@ -9,6 +9,7 @@ One lesson is one transaction:
 from __future__ import annotations
 
 import contextlib
+import datetime
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -128,6 +129,7 @@ class Learner:
             raise UsageError("The importance of a lesson is a number from 0.001 to 1000; 1 is normal.")
         dates = tuple(sorted(map(check_date, dates)))
         document = document if isinstance(document, Document) else read_document(document)
+        document = document if document.written else replace(document, written=datetime.date.today().isoformat())
         with self.history.change() as active:
             if commit := indicators.earlier(active, document.sha256, None if self.reader.domains is None else domain):
                 grade = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
@@ -170,7 +172,7 @@ class Learner:
         date = dates[0] if dates else None
         with self.as_base():
             found = self.believing.found(document, date, self.progress)
-        return self.believing.settled(self.beliefs.graph, found, items, date)
+        return self.believing.settled(self.beliefs.graph, found, items, date, document.written)
 
     def _learn(
         self, lesson: Lesson, read: Read, probes: Sequence[Probe], active: Sequence[Commit], notes: Mapping[str, Any]

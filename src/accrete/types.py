@@ -45,12 +45,13 @@ class Probe:
 
 @dataclass(frozen=True)
 class Document:
-    """A text and/or given study items, as read from `source`."""
+    """A text and/or given study items, as read from `source`, last written on an ISO date."""
 
     name: str
     text: str = ""
     items: tuple[Example, ...] = ()
     source: str = ""
+    written: str | None = field(default=None, compare=False)
 
     @property
     def sha256(self) -> str:
@@ -88,6 +89,11 @@ class Lesson:
     dates: tuple[str, ...] = ()
     domain: str = "default"
     importance: float = 1.0
+
+    @property
+    def stated_on(self) -> str | None:
+        """Which of two statements without a date is the later: the date of the content, else of the file."""
+        return self.dates[0] if self.dates else self.document.written
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 
 import pytest
 from conftest import tiny_lm
@@ -71,6 +73,20 @@ def test_learn_says_what_is_contradicted(learned, call, tmp_path):
     assert "needs a terminal" in call("learn", tmp_path / "new.txt", *rules, "--on-conflict", "ask", code=2)
     assert "--on-conflict cannot be" in call("learn", tmp_path / "new.txt", "--on-conflict", "superseed", code=2)
     assert "--facts cannot be" in call("learn", tmp_path / "new.txt", "--facts", "modell", code=2)
+
+
+@pytest.mark.parametrize("order", [("early", "late"), ("late", "early")])
+def test_of_documents_without_dates_the_file_that_was_written_later_is_believed(call, tmp_path, order):
+    for name, mayor, written in (("early", "Ann Bly", (2020, 3, 1)), ("late", "Cy Dorn", (2022, 5, 9))):
+        (tmp_path / f"{name}.txt").write_text(f"The mayor of Pitholm is {mayor}.")
+        seconds = datetime.datetime(*written).timestamp()
+        os.utime(tmp_path / f"{name}.txt", (seconds, seconds))
+    for name in order:
+        found = call("learn", tmp_path / f"{name}.txt", "--facts", "rules", "--max-forgetting", 1).get("contradictions")
+    assert len(found) == 1 and ("written earlier (1 March 2020, that on 9 May 2022)" in found[0]) == (
+        order[1] == "early"
+    )
+    assert [row["value"] for row in call("facts", "Pitholm")] == ["Cy Dorn"]
 
 
 def test_facts_and_history_know_dates(learned, call):

@@ -51,6 +51,17 @@ def test_of_what_has_no_date_the_active_one_is_contradicted(graph):
     assert str(contradictions(graph, [Fact("Pitholm", "mayor", "Di")])[0]).endswith("(mayor of Pitholm): superseded")
 
 
+def test_of_what_has_no_date_the_one_that_was_written_later_stands_in_whichever_order_it_is_read(graph):
+    cy, di = Fact("Pitholm", "mayor", "Cy"), Fact("Pitholm", "mayor", "Di")
+    assert not contradictions(graph, [cy], stated_on="2023-05-01")
+    graph.add(cy, stated_on="2023-05-01")
+    assert str(contradictions(graph, [di], stated_on="2024-01-02")[0]).endswith(": superseded")
+    (found,) = contradictions(graph, [di], stated_on="2022-12-31")
+    assert str(found).endswith("written earlier (31 December 2022, that on 1 May 2023), so it is not believed any more")
+    graph.add(di, stated_on="2022-12-31")
+    assert [one.value for one in graph.active("Pitholm", "mayor")] == ["Cy"]
+
+
 def test_what_was_read_late_contradicts_what_held_then(graph):
     graph.add(mayor("Bo", "2022"))
     assert [one.old.value for one in contradictions(graph, [mayor("Cy", "2020")])] == ["Ada Bree"]

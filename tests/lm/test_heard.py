@@ -1,4 +1,4 @@
-"""What a token can hear is the mean of the values its attention may listen to, however the text is run."""
+"""What a token can hear is made of the values that its attention may listen to, however the text is run."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from hypothesis import strategies as st
 
 from accrete.lm.batch import Sequence, collate
 from accrete.lm.decode import generate
-from accrete.lm.heard import Hearing, _visible, heard, hearing_width
+from accrete.lm.heard import Hearing, heard, hearing_width, near, visible
 from accrete.lm.model import SuffixCache
 
 
 @given(st.integers(1, 7), st.integers(0, 4), st.integers(1, 4), st.lists(st.booleans(), min_size=11, max_size=11))
-def test_it_is_the_mean_of_the_last_values_that_are_no_padding(tokens, earlier, window, real):
+def test_it_is_of_the_last_values_that_are_no_padding_all_alike_or_as_it_listens(tokens, earlier, window, real):
     keys = tokens + earlier
     values = torch.randn(1, keys, 3, generator=torch.Generator().manual_seed(0))
     real_BK = torch.tensor(real[:keys])[None]
-    found = heard(values, _visible(real_BK.long(), tokens, keys, values.device), window)
+    may_hear = near(visible(real_BK.long(), tokens, keys, values.device), window)
+    found = heard(values, may_hear)
+    asked_for = heard(values, may_hear, torch.tensor([2.0, 0.0, -1.0]))
     for t in range(tokens):
         last = [k for k in range(earlier + t + 1) if real[k]][-window:]
         wanted = values[0, last].mean(0) if last else torch.zeros(3)
         torch.testing.assert_close(found[0, t], wanted, atol=1e-5, rtol=1e-4)
+        weights = torch.softmax(values[0, last] @ torch.tensor([2.0, 0.0, -1.0]), 0)
+        torch.testing.assert_close(asked_for[0, t], weights @ values[0, last], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["nothing", "additive", "boolean"])
@@ -34,7 +38,7 @@ def test_every_form_of_mask_says_the_same(kind):
         "additive": torch.zeros(1, 1, 4, 6).masked_fill(~causal, torch.finfo(torch.float32).min),
         "boolean": causal[None, None],
     }
-    assert torch.equal(_visible(masks[kind], 4, 6, torch.device("cpu"))[0], causal)
+    assert torch.equal(visible(masks[kind], 4, 6, torch.device("cpu"))[0], causal)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -44,12 +48,12 @@ def test_token_by_token_and_all_at_once_hear_the_same(family):
     attention = lm.anatomy.attention(1)
     hearing, rows, cache = Hearing(attention), collate([Sequence(tuple(range(5, 55)))]), SuffixCache()
     lm.logits(rows)
-    whole = hearing.mean()
+    whole = hearing.now()
     assert whole.shape == (1, 50, hearing_width(attention))
     hidden, parts = lm.prefix(rows, 0), []
     for start in range(0, 50, 10):
         lm.suffix(hidden.part(0, start, start + 10), cache)
-        parts.append(hearing.mean())
+        parts.append(hearing.now())
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-5, rtol=1e-4)
 
 
@@ -58,12 +62,12 @@ def test_padding_on_either_side_is_not_heard():
     lm = tiny_lm(layers=2)
     hearing, one, two = Hearing(lm.anatomy.attention(1)), list(range(5, 12)), list(range(30, 45))
     lm.logits(collate([Sequence(tuple(one)), Sequence(tuple(two))]))
-    right = hearing.mean()[0, : len(one)]
+    right = hearing.now()[0, : len(one)]
     lm.logits(collate([Sequence(tuple(one))]))
-    alone = hearing.mean()[0]
+    alone = hearing.now()[0]
     torch.testing.assert_close(right, alone, atol=1e-5, rtol=1e-4)
     generate(lm, [one, two], 1)
-    torch.testing.assert_close(hearing.mean()[0, -len(one) :], alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(hearing.now()[0, -len(one) :], alone, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -217,7 +217,7 @@ class MemoryMLP(nn.Module):
         if not reads and self.noted is None:
             return y
         x_TD = x.flatten(0, -2)
-        z_TQ = looking_with(x_TD.detach(), self.hearing.mean().flatten(0, -2) if self.hearing else None)
+        z_TQ = looking_with(x_TD.detach(), self.hearing.now().flatten(0, -2) if self.hearing else None)
         if self.noted is not None:
             self.noted.append(z_TQ)
         if not reads:
@@ -234,9 +234,9 @@ class MemoryAdapter:
     """Memories beside the MLPs of the blocks at these shares of the depth, with a table each, or one for all.
 
     `start` says where they look: "LAYER/queries" [H * key_width, Q], "LAYER/offset", "LAYER/keys" [H, 2, n, key_width / 2],
-    and maybe "LAYER/gate" [D, D], "LAYER/gate_offset" and "LAYER/out" [D, D]; without it queries and keys are random.
-    With `hears`, and where the queries of a start are made for it, they look with what a token can hear as well as with
-    its state.
+    maybe "LAYER/listen" [C], and maybe "LAYER/gate" [D, D], "LAYER/gate_offset" and "LAYER/out" [D, D]; without it queries
+    and keys are random. With `hears`, and where the queries of a start are made for it, they look with what a token can
+    hear as well as with its state.
     ModelError for an architecture that `anatomy` does not know, or a start of another shape.
     """
 
@@ -268,7 +268,7 @@ class MemoryAdapter:
             tensors = found[i] or at_random(shape, looks_with[i], seed + i)
             product_keys = ProductKeys(shape, tensors).to(lm.device)
             table = tables.get(i, tables[numbers[0]])
-            hearing = Hearing(lm.anatomy.attention(i)) if i in heard else None
+            hearing = Hearing(lm.anatomy.attention(i), product_keys.listen) if i in heard else None
             layers[i].mlp = self.memories[i] = MemoryMLP(i, layers[i].mlp, product_keys, table, hearing)
         self.tables = tables  # by the first layer that reads each
         self.table_of = {i: i if i in tables else self.first_layer for i in numbers}

@@ -1,6 +1,6 @@
 """Product keys (2412.09764, 1907.05242): where a token looks in a table of n * n slots. Ends at slots and their weights.
 
-    z = [x, c]              x: what enters the MLP; c: what its block's attention can hear (lm/heard.py); both of rms 1
+    z = [x, c]              x: what enters the MLP; c: what is heard in its block's attention (lm/heard.py); both of rms 1
     q = W_q z + b           a query for each head, normalised, in two halves
     s = q1 K1^T, q2 K2^T    n scores each; the k best of each give k*k sums, the k best of those are slots: i1 * n + i2
                             (of the a-th best and the b-th best, a*b sums are no worse: they matter where a*b <= k)
@@ -56,8 +56,12 @@ class Shape:
 
 
 class ProductKeys(nn.Module):
-    """Where a token looks, and what becomes of what it finds: W_q, b and K, W_g and W_o where a start has them. All frozen."""
+    """Where a token looks, and what becomes of what it finds: W_q, b and K, W_g and W_o where a start has them. All frozen.
 
+    `listen` is for who hears: it is kept here with all else that a start says.
+    """
+
+    listen: Tensor | None
     queries: Tensor
     offset: Tensor
     keys: Tensor
@@ -68,6 +72,7 @@ class ProductKeys(nn.Module):
     def __init__(self, shape: Shape, tensors: Mapping[str, Tensor]):
         super().__init__()
         self.shape, self.gated = shape, "gate" in tensors
+        self.register_buffer("listen", None, persistent=False)
         for name, tensor in tensors.items():  # no parameters: nothing casts or counts them among the model's
             self.register_buffer(name, tensor.float(), persistent=False)
 
@@ -132,6 +137,7 @@ def of_start(start: Mapping[str, Tensor], layer: int, shape: Shape, width: int, 
         "queries": (across, looks_with),
         "offset": (across,),
         "keys": (shape.heads, 2, math.isqrt(shape.slots), shape.key_width // 2),
+        "listen": (looks_with - width,),
         "gate": (width, width),
         "gate_offset": (width,),
         "out": (width, width),

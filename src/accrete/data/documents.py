@@ -3,6 +3,7 @@ Ends at a Document, a list of files, or one sentence that says why there is none
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import stat
@@ -45,7 +46,8 @@ def read_document(path: str | Path) -> Document:
         raise DocumentError(f"{name} is empty.")
     if suffix == ".jsonl" and not formats.is_pdf(raw):
         text, items = _records(name, text)
-    return Document(_shown(Path(path.name)), text=text, items=items, source=name)
+    written = datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
+    return Document(_shown(Path(path.name)), text=text, items=items, source=name, written=written)
 
 
 def known_as(document: str | Path | Document) -> list[str]:

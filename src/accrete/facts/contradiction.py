@@ -30,11 +30,12 @@ OnConflict = Literal["supersede", "branch", "ask", "reject"]
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A new fact, and the statement that holds at its date, from the document of this name."""
+    """A new fact, stated on a date, and the statement that holds at its date, from the document of this name."""
 
     new: Fact
     old: Statement
     document: str = ""
+    stated_on: str | None = None
 
     def __str__(self) -> str:
         """'contradicts "Ada" (mayor of Tolvane; town.txt, 2018): superseded from 2020'"""
@@ -44,13 +45,25 @@ class Contradiction:
 
     def _outcome(self) -> str:
         if not self.new.valid_from:
-            return "superseded" if not self.old.valid_from else "older than what has a date, and not believed any more"
+            if self.old.valid_from:
+                return "older than what has a date, and not believed any more"
+            if earlier(self.stated_on, self.old.stated_on):
+                return (f"neither says since when, and this was written earlier ({spoken(self.stated_on)}, that on"
+                        f" {spoken(self.old.stated_on)}), so it is not believed any more")  # fmt: skip
+            return "superseded"
         if self.old.valid_from == self.new.valid_from:
             return "of the same date, so what was stated later stands"
         return f"superseded from {spoken(self.new.valid_from)}"
 
 
-def contradictions(graph: FactGraph, facts: Iterable[Fact], several: Iterable[Several] = ()) -> list[Contradiction]:
+def earlier(stated_on: str | None, other: str | None) -> bool:
+    """Whether the one was stated before the other; as the graph puts them, what has no date comes first."""
+    return bool(other) and (stated_on or "") < str(other)
+
+
+def contradictions(
+    graph: FactGraph, facts: Iterable[Fact], several: Iterable[Several] = (), stated_on: str | None = None
+) -> list[Contradiction]:
     """Of each fact what it contradicts in the graph as it is: the statement that holds at its date, if it says otherwise.
 
     `several` are relations with several values beyond those that the graph knows.
@@ -63,7 +76,7 @@ def contradictions(graph: FactGraph, facts: Iterable[Fact], several: Iterable[Se
         for old in _holding(graph, fact):
             if not same_value(old.value, fact.value):
                 known = graph.document(old.document)
-                found.append(Contradiction(fact, old, known[0] if known else ""))
+                found.append(Contradiction(fact, old, known[0] if known else "", stated_on))
     return found
 
 
@@ -83,6 +96,7 @@ def settle(
     on_conflict: OnConflict = "supersede",
     ask: Callable[[Contradiction], OnConflict] = lambda found: "supersede",
     several: Iterable[Several] = (),
+    stated_on: str | None = None,
 ) -> tuple[list[Fact], list[Contradiction], list[Several]]:
     """The facts that are to be written, what they contradict, and the relations that have several values from now on.
 
@@ -92,7 +106,7 @@ def settle(
     found: list[Contradiction] = []
     branched: dict[Several, None] = {}
     for fact in facts:
-        against = contradictions(graph, [fact], (*several, *branched))
+        against = contradictions(graph, [fact], (*several, *branched), stated_on)
         found += against
         decided = {ask(one) if on_conflict == "ask" else on_conflict for one in against}
         if "branch" in decided:

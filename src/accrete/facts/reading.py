@@ -48,12 +48,14 @@ def settled(
     items: Sequence[Example] = (),
     *,
     date: str | None = None,
+    stated_on: str | None = None,
     on_conflict: OnConflict = "supersede",
     ask: Ask = lambda found: "supersede",
     alike: Alike | None = None,
 ) -> Read:
     """What a lesson states of these facts and items, after what it contradicts was settled; `date` is that of the document.
 
+    `stated_on` tells which of two facts without a date is the later: that date, or when the document was written.
     With `alike` a relation that goes by another name has the name that is known. The graph is not changed: what is to be
     added is returned.
     """
@@ -64,7 +66,7 @@ def settled(
     several = tuple(("", relation) for relation in with_several_values(facts))
     of_fact, rest = answered(facts, items)
     asked = {Fact(item.question, AS_ASKED, item.answer, date): item for item in rest}
-    kept, against, branched = settle(graph, [*facts, *asked], on_conflict, ask, several)
+    kept, against, branched = settle(graph, [*facts, *asked], on_conflict, ask, several, stated_on or date)
     stated = [
         _stated(one, name[id(one)], items_of) for one, items_of in zip(found, of_fact, strict=True) if one.fact in kept
     ]

@@ -1,8 +1,11 @@
-"""What a token can hear: the mean of the last values that its block's attention may listen to. Ends at [B, T, C].
+"""What a token can hear of the last values v that its block's attention may listen to. Ends at [B, T, C].
+
+    c = sum of softmax(listen . v) v       over the last `WINDOW` tokens; listen = 0: their mean
 
 In the middle of a model the state of a token says what is asked and hardly of whom; the values of the tokens before it still
-say that. Their mean is what a head of attention without preferences would give. It comes from the values that the model
-keeps anyway, so it is the same whether a text is run at once or token by token, padded or not.
+say that. This is a head of attention that asks the same at every token, and learns which ones to listen to (names, of which
+a plain mean is diluted by how a question is put). It comes from the values that the model keeps anyway, so it is the same
+whether a text is run at once or token by token, padded or not.
 
 Shape suffixes: B rows, T tokens of this pass, K tokens that may be heard, C = key-value heads * width of a head.
 """
@@ -23,10 +26,10 @@ def hearing_width(attention: nn.Module) -> int:
 
 
 class Hearing:
-    """Beside one attention module: after each of its passes, `mean` is what its tokens could hear."""
+    """Beside one attention module: after each of its passes, `now` is what its tokens could hear."""
 
-    def __init__(self, attention: nn.Module):
-        self.attention = cast(Any, attention)
+    def __init__(self, attention: nn.Module, listen_C: Tensor | None = None):
+        self.attention, self.listen_C = cast(Any, attention), listen_C
         self._pass: dict[str, Any] = {}
         self._handle = attention.register_forward_hook(self._note, with_kwargs=True)
 
@@ -34,32 +37,45 @@ class Hearing:
         self._pass = named | ({"hidden_states": inputs[0]} if inputs else {})
 
     @torch.no_grad()
-    def mean(self) -> Tensor:
+    def now(self) -> Tensor:
         """[B, T, C] in float32, of the pass that has just left the attention."""
+        values_BKC, visible_BTK = self.listening()
+        return heard(values_BKC, visible_BTK, self.listen_C)
+
+    @torch.no_grad()
+    def listening(self) -> tuple[Tensor, Tensor]:
+        """What there was to be heard in that pass: values [B, K, C] in float32, and which of them each token may [B, T, K]."""
         hidden_BTD, cache = self._pass["hidden_states"], self._pass.get("past_key_values")
         if cache is None:
             values_BKC = self.attention.v_proj(hidden_BTD)
         else:
             values_BKC = cache.layers[self.attention.layer_idx].values.transpose(1, 2).flatten(2)
-        tokens, keys = hidden_BTD.shape[1], values_BKC.shape[1]
-        return heard(values_BKC.float(), _visible(self._pass.get("attention_mask"), tokens, keys, hidden_BTD.device))
+        visible_BTK = visible(
+            self._pass.get("attention_mask"), hidden_BTD.shape[1], values_BKC.shape[1], hidden_BTD.device
+        )
+        return values_BKC.float(), near(visible_BTK)
 
     def remove(self) -> None:
         self._handle.remove()
         self._pass = {}
 
 
-def heard(values_BKC: Tensor, visible_BTK: Tensor, window: int = WINDOW) -> Tensor:
-    """[B, T, C]: for each token the mean of the last `window` values of those that are visible to it."""
+def heard(values_BKC: Tensor, near_BTK: Tensor, listen_C: Tensor | None = None) -> Tensor:
+    """[B, T, C]: for each token the values that it may hear, those most that `listen` asks for; None: all alike."""
+    scores_BK = values_BKC.new_zeros(values_BKC.shape[:2]) if listen_C is None else values_BKC @ listen_C
+    weights_BTK = torch.softmax(scores_BK[:, None, :].masked_fill(~near_BTK, -torch.inf), -1).nan_to_num()
+    return weights_BTK @ values_BKC
+
+
+def near(visible_BTK: Tensor, window: int = WINDOW) -> Tensor:
+    """[B, T, K]: the last `window` of those that are visible to a token."""
     real_BK = visible_BTK.any(1)
     place_BK = real_BK.cumsum(-1)  # padding is no place
     last_BT1 = (place_BK[:, None, :] * visible_BTK).amax(-1, keepdim=True)
-    near_BTK = visible_BTK & (place_BK[:, None, :] > last_BT1 - window)
-    weights_BTK = near_BTK / near_BTK.sum(-1, keepdim=True).clamp(min=1)
-    return weights_BTK.to(values_BKC.dtype) @ values_BKC
+    return visible_BTK & (place_BK[:, None, :] > last_BT1 - window)
 
 
-def _visible(mask: Tensor | None, tokens: int, keys: int, device: torch.device) -> Tensor:
+def visible(mask: Tensor | None, tokens: int, keys: int, device: torch.device) -> Tensor:
     """[B or 1, T, K] from what attention is given: nothing, [B, K] of ones and zeros, or [B, 1, T, K], additive or boolean."""
     causal_TK = torch.ones(tokens, keys, dtype=torch.bool, device=device).tril(keys - tokens)
     if mask is None:

@@ -61,12 +61,13 @@ def measured(lm: LM, options: Options, start: Mapping[str, Tensor]) -> dict[str,
                 reads[i] += slots
         found = {}
         for i, memory in adapter.memories.items():
-            first_S, first_O = (of.question_N % POSITIONS == 0 for of in (of_studied, of_other))
-            found[str(i)] = overlap(
-                memory.product_keys,
-                (of_studied.z[i][first_S], of_studied.question_N[first_S]),
-                (of_other.z[i][first_O], of_other.question_N[first_O]),
-            )
+            keys = memory.product_keys
+            firsts = [torch.nonzero(of.question_N % POSITIONS == 0).flatten() for of in (of_studied, of_other)]
+            asked_there = [
+                (of.z(i, first_F, keys.listen), of.question_N[first_F])
+                for of, first_F in zip((of_studied, of_other), firsts, strict=True)
+            ]
+            found[str(i)] = overlap(keys, *asked_there)
             read = torch.cat(reads[i])
             even = torch.randint(options.slots, read.shape, generator=torch.Generator().manual_seed(0))
             found[str(i)] |= usage(read, options.slots)
@@ -85,7 +86,7 @@ def passages(lm: LM, world: World, count: int, window: int = WINDOW) -> list[Seq
 def overlap(keys: ProductKeys, studied: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> dict[str, float]:
     """`confused` and `met`, of what [N, Q] some questions look with and which question [N] each is."""
     (studied_NQ, studied_N), (other_MQ, other_M) = studied, other
-    (slots_NS, written_NS), (slots_MS, read_MS) = keys.look(studied_NQ.float()), keys.look(other_MQ.float())
+    (slots_NS, written_NS), (slots_MS, read_MS) = keys.look(studied_NQ), keys.look(other_MQ)
     slots_U = torch.unique(slots_NS)  # of a large table few are read at all
     written_NU, read_MU = _of(slots_U, slots_NS, written_NS), _of(slots_U, slots_MS, read_MS)
     whole_M1 = _squares(slots_MS, read_MS)

@@ -24,6 +24,7 @@ class Options(Config):
     wordings: int = Field(6, ge=2)  # of every question
     at_once: int = Field(32, ge=2)  # entities a step
     general: int = Field(256, ge=0)  # states of general questions beside them
+    listen_rate: float = Field(1e-2, gt=0)  # of Adam, for which tokens are heard
     align: float = Field(5.0, ge=0)  # how much two wordings are drawn together, beside being told from others
     sharpness: float = Field(8.0, gt=0)  # of the half keys: how much fewer slots share a look
     # text

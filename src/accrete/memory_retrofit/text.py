@@ -42,7 +42,7 @@ class Trained(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.frozen(x)
         x_TD = x.flatten(0, -2)
-        self.z_TQ = looking_with(x_TD.detach(), self.hearing.mean().flatten(0, -2) if self.hearing else None)
+        self.z_TQ = looking_with(x_TD.detach(), self.hearing.now().flatten(0, -2) if self.hearing else None)
         slots_TS, weights_TS = self.product_keys.look(self.z_TQ)
         m_TD = functional.embedding_bag(slots_TS, self.values, mode="sum", per_sample_weights=weights_TS, sparse=True)
         return y + self.product_keys.give(m_TD, x_TD).view(y.shape).to(y.dtype)

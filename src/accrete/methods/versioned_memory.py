@@ -103,7 +103,9 @@ class VersionedMemory(Method):
         """What a lesson brings that nobody has read for it: its facts and its items."""
         date = lesson.dates[0] if lesson.dates else None
         read = settled(self.beliefs.graph, [Found(fact, 0, 0) for fact in lesson.facts], lesson.items, date=date)
-        return self.beliefs.state_of(lesson.document.sha256, lesson.document.name, date, read.stated, read.several)
+        return self.beliefs.state_of(
+            lesson.document.sha256, lesson.document.name, lesson.stated_on, read.stated, read.several
+        )
 
     # --- which slots ----------------------------------------------------------------------------------------------
 
