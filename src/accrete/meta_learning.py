@@ -17,7 +17,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from pydantic import Field
@@ -47,6 +47,7 @@ WORLDS = 1_000_000  # the first seed of the worlds that are read about: no evalu
 
 
 class Options(Config):
+    as_in_lessons: ClassVar = ("depth",)  # a start has twins of these blocks alone
     steps: int = Field(800, ge=1)
     episodes: int = Field(4, ge=1)  # a step
     entities: int = Field(5, ge=1)  # in an episode, at most

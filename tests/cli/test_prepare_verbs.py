@@ -98,7 +98,13 @@ def test_a_run_goes_on_as_it_was_begun_or_not_at_all(call, tmp_path):
 def test_the_use_of_slots_is_told_before_and_after(call, texts, tmp_path):
     small = given("objective=text", f"texts={texts}", "steps=1", "slots=64", "top_k=4", "heads=2", "key_width=16")
     said = call("retrofit", tmp_path / "run", *small, method="sparse_memory", form="").replace("\n", " ")
-    for part in ("memory_layer.start", "before, layer 1: confused", "after, layer 2: confused", "top 1 percent"):
+    for part in (
+        "memory_layer.start",
+        "--set slots=64 --set heads=2 --set top_k=4 --set key_width=16",
+        "before, layer 1: confused",
+        "after, layer 2: confused",
+        "top 1 percent",
+    ):
         assert part in said
 
 

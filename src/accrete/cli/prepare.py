@@ -12,6 +12,8 @@ from accrete.cli.session import Session, Ticker, verb
 from accrete.errors import DocumentError, UsageError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from accrete.cli.desk import Desk, Source
     from accrete.types import Document
 
@@ -94,8 +96,17 @@ def retrofit(
     finally:
         ticker.done()
     result = {"file": str(file), "method": settings.method, "seconds": round(time.monotonic() - started, 1)} | figures
-    told = [f"wrote {file}; use it with --set start={file}", *_told(figures)]
+    told = [f"wrote {file}; use it with {' '.join(_to_use(file, config, method.Config()))}", *_told(figures)]
     session.print(result, lambda console: console.print("\n".join(told), markup=False))
+
+
+def _to_use(file: Path, made: "BaseModel", usual: "BaseModel") -> Iterator[str]:
+    """What lessons are to be told: the file, and what it was made for where lessons would do otherwise."""
+    yield f"--set start={file}"
+    for name in getattr(made, "as_in_lessons", ()):
+        if (value := getattr(made, name)) != getattr(usual, name):
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            yield f"--set {name}={shown}"
 
 
 def _told(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from accrete.config import Config
 
 
 class Options(Config):
+    as_in_lessons: ClassVar = ("layers", "slots", "heads", "top_k", "key_width")  # a start is of no other shape
     objective: Literal["wordings", "text"] = "wordings"  # questions in other words look alike; or next token on text
     steps: int = Field(600, ge=1)  # in all; more of them go on with a run that is there
     # the memory

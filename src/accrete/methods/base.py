@@ -111,7 +111,8 @@ class Calibrates(Protocol):
 class Retrofits(Protocol):
     """The capability of methods whose new parts can be trained before any lesson: `retrofit` writes what lies beside a model.
 
-    `RetrofitConfig` are its options. It trains in a folder, goes on where it was killed, and returns the file and its figures.
+    `RetrofitConfig` are its options; those that it names `as_in_lessons` have to be the method's. It trains in a folder, goes
+    on where it was killed, and returns the file and its figures.
     """
 
     RetrofitConfig: type[Config]
