@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from accrete.dates import asked_as_of, begun, check_date, nearest_first, only_date, put_at, undated
+from accrete.dates import as_iso, asked_as_of, begun, check_date, nearest_first, only_date, put_at, undated
 from accrete.errors import UsageError
 
 
@@ -21,6 +21,14 @@ def test_a_date_is_a_date(date):
 def test_anything_else_is_one_sentence(text):
     with pytest.raises(UsageError, match="is no date"):
         check_date(text)
+
+
+def test_a_date_may_be_written_as_it_is_said():
+    said = {"2021": "2021", "2021-05": "2021-05", "May 2021": "2021-05", " 3  may 2021 ": "2021-05-03"}
+    assert [as_iso(date) for date in said] == list(said.values())
+    for wrong in ("Mai 2021", "45 May 2021", "21", "in 2021", ""):
+        with pytest.raises(UsageError, match="is no date"):
+            as_iso(wrong)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,12 @@ def check_date(date: str) -> str:
     return date
 
 
+def as_iso(date: str) -> str:
+    """A date as somebody writes it, "2021-05", "May 2021" or "3 May 2021", in ISO form; UsageError for anything else."""
+    said = re.fullmatch(_SPOKEN, " ".join(date.split()), re.IGNORECASE)
+    return check_date(_iso(said) if said else date)
+
+
 def begun(dates: Iterable[str], as_of: str | None) -> bool:
     """Whether what has these dates was there at a date: from the first of them on; what has none always was.
 
@@ -92,7 +98,7 @@ def only_date(question: str) -> str | None:
 def _iso(found: re.Match[str]) -> str:
     if found["iso"]:
         return found["iso"]
-    month = f"-{1 + MONTHS.index(found['month']):02}" if found["month"] else ""
+    month = f"-{1 + MONTHS.index(found['month'].capitalize()):02}" if found["month"] else ""
     return found["year"] + month + (f"-{int(found['day']):02}" if found["day"] else "")
 
 

@@ -24,7 +24,7 @@ from accrete.data.documents import known_as, read_document
 from accrete.data.pieces import pieces, sentence_texts
 from accrete.data.quality import LeftOut, told
 from accrete.data.study import study_sequences
-from accrete.dates import asked_as_of, check_date
+from accrete.dates import as_iso, asked_as_of
 from accrete.dreams.study import Studied, Study
 from accrete.errors import DocumentError, HistoryError, UsageError
 from accrete.facts.contradiction import OnConflict
@@ -127,7 +127,7 @@ class Learner:
         check_plain_name(domain, "domain")
         if not 0.001 <= importance <= 1_000:
             raise UsageError("The importance of a lesson is a number from 0.001 to 1000; 1 is normal.")
-        dates = tuple(sorted(map(check_date, dates)))
+        dates = tuple(sorted(map(as_iso, dates)))
         document = document if isinstance(document, Document) else read_document(document)
         document = document if document.written else replace(document, written=datetime.date.today().isoformat())
         with self.history.change() as active:
@@ -239,14 +239,14 @@ class Learner:
     ) -> Answer:
         """Answer one question, with `context` as text to read first, from `domain` or from where the method finds it.
 
-        `as_of` is an ISO date: it is put into the question, and methods that look things up leave out what is of later ones.
+        `as_of`, a date like "2021-05" or "May 2021", is put into the question; who looks things up leaves out what is later.
         """
-        asked = asked_as_of(question, check_date(as_of) if as_of else None)
-        return self.answer([Query(asked, context, as_of, domain)], max_new_tokens=max_new_tokens)[0]
+        query = Query(asked_as_of(question, date := as_iso(as_of) if as_of else None), context, date, domain)
+        return self.answer([query], max_new_tokens=max_new_tokens)[0]
 
     def why(self, question: str, *, as_of: str | None = None) -> Reason:
         """The answer to a question, and the statements that it is about; none where nothing is known that answers it."""
-        route = self.believing.route(self.method, Query(question, as_of=as_of and check_date(as_of)))
+        route = self.believing.route(self.method, Query(question, as_of=as_of and as_iso(as_of)))
         answer = self.ask(question, as_of=as_of)
         return Reason(answer) if route is None else Reason(answer, **vars(route))
 

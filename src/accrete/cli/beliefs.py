@@ -8,6 +8,7 @@ import typer
 
 from accrete.cli.lessons import plain_table
 from accrete.cli.session import Session, verb
+from accrete.dates import as_iso
 from accrete.errors import DocumentError, UsageError, did_you_mean
 from accrete.scoring import contains
 
@@ -38,7 +39,7 @@ def facts(
         return
     if subject:
         _known(graph, subject)
-    _print(session, learner, graph.at(as_of or datetime.date.today().isoformat(), subject or None))
+    _print(session, learner, graph.at(as_iso(as_of) if as_of else datetime.date.today().isoformat(), subject or None))
 
 
 @verb
