@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 from accrete.beliefs import Beliefs
@@ -21,7 +21,8 @@ from accrete.dreams.teacher import Teacher
 from accrete.dreams.write import ModelWriter, Writer
 from accrete.errors import UsageError, did_you_mean
 from accrete.facts.contradiction import OnConflict
-from accrete.facts.extract import Found, extract
+from accrete.facts.entailment import Contradicts, Inference, remarks
+from accrete.facts.extract import Found, extract, unread
 from accrete.facts.graph import FactGraph, Statement
 from accrete.facts.reading import Ask, Read, settled
 from accrete.facts.router import Route, Router, is_backwards
@@ -51,7 +52,10 @@ class Reason:
 
 
 class Believing:
-    """Reads facts as `setting` says and settles what contradicts what is believed as `on_conflict` says."""
+    """Reads facts as `setting` says and settles what contradicts what is believed as `on_conflict` says.
+
+    `nli` names a model that finds what denies a statement without stating a fact.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class Believing:
         on_conflict: OnConflict = "supersede",
         ask: Ask = lambda found: "supersede",
         teacher: str | None = None,
+        nli: str | None = None,
         *,
         offline: bool = False,
     ):
@@ -68,6 +73,7 @@ class Believing:
             if value not in known:
                 raise UsageError(f'{name} cannot be "{value}".{did_you_mean(value, known)}')
         self.lm, self.on_conflict, self.ask, self.teacher, self.offline = lm, on_conflict, ask, teacher, offline
+        self.nli = nli
         self.setting = setting if setting != "auto" else "model" if believes else "off"
         if believes and self.setting == "off":
             raise UsageError("This method learns facts: without them (facts=off) it has nothing to learn.")
@@ -93,20 +99,29 @@ class Believing:
         graph: FactGraph,
         found: Sequence[Found],
         items: Sequence[Example],
+        document: Document,
         date: str | None,
-        written: str | None = None,
     ) -> Read:
         """What a lesson states, after what it contradicts was settled."""
         if self.setting == "off":
             return Read()
-        return settled(graph, found, items, date=date, stated_on=date or written, on_conflict=self.on_conflict,
+        read = settled(graph, found, items, date=date, stated_on=date or document.written, on_conflict=self.on_conflict,
                        ask=self.ask, alike=self.alike)  # fmt: skip
+        if self.contradicts is None:
+            return read
+        denied = remarks(graph, unread(document.text, found), self.contradicts)
+        return replace(read, contradictions=(*read.contradictions, *denied))
 
     def route(self, method: Method, query: Query) -> Route | None:
         """Which statements a question is about: by the method's own router where it has one, else by ours."""
         if own := getattr(method, "routes", None):
             return cast("Route | None", own([query])[0])
         return Router(method.beliefs.graph, self.alike).routes([(query.question, query.as_of)])[0]
+
+    @functools.cached_property
+    def contradicts(self) -> Contradicts | None:
+        """Who finds contradictions in free text, if anybody was named."""
+        return Inference(self.nli, offline=self.offline) if self.nli else None
 
     @functools.cached_property
     def alike(self) -> Alike:

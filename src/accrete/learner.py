@@ -59,7 +59,7 @@ class Learner:
     `max_forgetting` is the share of the guard sentinels that one lesson may cost; a lesson that costs more is refused.
     `study` says where study items come from: auto, gold, self or off (dreams/study.py); `teacher` may write them.
     `facts` says who reads what documents state: auto, model, rules or off (believing.py); what contradicts what is believed
-    is settled as `on_conflict` says: supersede, branch, reject, or ask, which calls `ask_about`.
+    is settled as `on_conflict` says: supersede, branch, reject, or ask, which calls `ask_about`; `nli` finds it in free text.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Learner:
         facts: str = "auto",
         on_conflict: OnConflict = "supersede",
         ask_about: Ask = lambda found: "supersede",
+        nli: str | None = None,
         progress: Progress = lambda stage, step, loss: None,
     ):
         if not 0 <= max_forgetting <= 1:
@@ -97,9 +98,8 @@ class Learner:
         if derive_in := getattr(self.method, "derive_in", None):
             derive_in(self.home / "derived" / f"{self.lm.digest[:16]} {method}")
         believes = getattr(self.method, "believes", False)
-        self.believing = Believing(self.lm, facts, believes, on_conflict, ask_about, teacher, offline=offline)
-        self.beliefs = self.method.beliefs
-        self.expectations = Expectations(self.home, self.lm.digest)
+        self.believing = Believing(self.lm, facts, believes, on_conflict, ask_about, teacher, nli, offline=offline)
+        self.beliefs, self.expectations = self.method.beliefs, Expectations(self.home, self.lm.digest)
         self.reader = Reader(self.lm, self.method)
         read_sentinels(self.lm, self.home)
         self.history = History(Journal(self.home), self.lm, method, self.method, self.config.model_dump())
@@ -172,7 +172,7 @@ class Learner:
         date = dates[0] if dates else None
         with self.as_base():
             found = self.believing.found(document, date, self.progress)
-        return self.believing.settled(self.beliefs.graph, found, items, date, document.written)
+        return self.believing.settled(self.beliefs.graph, found, items, document, date)
 
     def _learn(
         self, lesson: Lesson, read: Read, probes: Sequence[Probe], active: Sequence[Commit], notes: Mapping[str, Any]

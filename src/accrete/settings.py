@@ -41,6 +41,9 @@ class Settings(Config):
     study: Literal["auto", "gold", "self", "off"] = "auto"  # where study items come from
     facts: Literal["auto", "model", "rules", "off"] = "auto"  # who reads what documents state
     on_conflict: Literal["supersede", "branch", "ask", "reject"] = "supersede"  # what becomes of what contradicts it
+    nli: str | None = Field(
+        None, min_length=1
+    )  # a model that tells what contradicts it in free text (facts/entailment.py)
     teacher: str | None = Field(None, pattern=r"^https?://\S+$")  # the address of a model that writes them
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)  # method -> its options
 

@@ -115,6 +115,7 @@ class Session:
             teacher=settings.teacher,
             facts=settings.facts,
             on_conflict=settings.on_conflict,
+            nli=settings.nli,
             **options,
         )
 

@@ -81,6 +81,12 @@ def extract(
     return found.in_order()
 
 
+def unread(text: str, found: Sequence[Found]) -> list[str]:
+    """The sentences of which no fact was found; questions state nothing."""
+    said = [one for one in _sentences(Passage(text, "", 0, len(text))) if not one.text.endswith("?")]
+    return [one.text for one in said if not any(fact.start < one.end and one.start < fact.end for fact in found)]
+
+
 class _Collected:
     """Facts as they are found: the same fact counts once, with the name that its relation was given first."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from accrete.facts.contradiction import Contradiction, OnConflict, Several, settle, with_several_values
+from accrete.facts.entailment import Remark
 from accrete.facts.extract import Found
 from accrete.facts.graph import FactGraph, Statement
 from accrete.facts.questions import AS_ASKED, answered, plain_questions
@@ -38,7 +39,7 @@ class Read:
     """What a lesson states, what of it contradicts what is believed, and which relations have several values."""
 
     stated: tuple[Stated, ...] = ()
-    contradictions: tuple[Contradiction, ...] = ()
+    contradictions: tuple[Contradiction | Remark, ...] = ()
     several: tuple[Several, ...] = ()
 
 

@@ -36,8 +36,7 @@ def load(name: str = "embedded", *, device: str = "auto", dtype: str = "auto", o
     where = choose_device(device)
     keep_freed_memory()
     quiet(offline)
-    source, options = _source(name)
-    lm = _from_pretrained(source, name, DTYPES[dtype], offline, options).to_device(where)
+    lm = _causal_lm(name, DTYPES[dtype], offline).to_device(where)
     lm.mixed = dtype == "auto" and has_fast_bf16(where)
     return lm
 
@@ -119,16 +118,16 @@ def _source(name: str) -> tuple[str, dict[str, Any]]:
     return repository, {"revision": revision or None}
 
 
-def _from_pretrained(source: str, name: str, dtype: torch.dtype, offline: bool, options: dict[str, Any]) -> LM:
+def pretrained(kind: Any, name: str, *, dtype: torch.dtype = torch.float32, offline: bool = False) -> tuple[Any, Any]:
+    """A model of a `kind` of transformers and its tokenizer, by a name as `load` takes it; the same errors."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    from accrete.lm.model import LM
-
+    source, options = _source(name)
     options = {"local_files_only": offline, "trust_remote_code": False} | options
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = kind.from_pretrained(
             source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
         if info["missing_keys"]:  # transformers would fill them with noise
@@ -142,7 +141,16 @@ def _from_pretrained(source: str, name: str, dtype: torch.dtype, offline: bool, 
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         place = "in its directory" if local else "on this machine or the hub"
         raise ModelError(f'Cannot load the model "{name}" {place}: {reason}') from None
-    lm = LM(model, tokenizer, name)
+    return model, tokenizer
+
+
+def _causal_lm(name: str, dtype: torch.dtype, offline: bool) -> LM:
+    """With what lies beside it."""
+    from transformers import AutoModelForCausalLM
+
+    from accrete.lm.model import LM
+
+    lm, source = LM(*pretrained(AutoModelForCausalLM, name, dtype=dtype, offline=offline), name), _source(name)[0]
     if Path(source).is_dir():
         try:
             lm.sentinels = tuple((r["question"], tuple(r["answers"]), r["split"]) for r in _lines(source, "sentinels"))
