@@ -231,6 +231,24 @@ def test_learn_with_a_teacher(endpoint: Endpoint, invoke, monkeypatch) -> None:
     assert SECRET not in invoke(verb=("config", "show")).output
 
 
+def test_a_teacher_judges_what_is_expected(endpoint: Endpoint, invoke, monkeypatch) -> None:
+    verb = ("expect", "Who leads Brota?", "--judge", "it names a person")
+    assert "not judged (no teacher)" in invoke(verb=verb).stdout
+    monkeypatch.setenv("ACCRETE_TEACHER", endpoint.url)
+    for says, met in (("Yes, it does.", True), ("no", False)):
+        endpoint.say = lambda prompt, says=says: says
+        assert [row["met"] for row in json.loads(invoke("--json", verb=verb).stdout)] == [met]
+    question = endpoint.asked[-1]["messages"][0]["content"]
+    assert question.startswith("Who leads Brota?") and "Is this true of the answer: it names a person?" in question
+    endpoint.say = lambda prompt: "yes"
+    assert invoke("--study", "off").exit_code == 0
+    endpoint.replies = [(404, b"")] * 99
+    failed = invoke(verb=verb)
+    assert (
+        failed.exit_code == 1 and failed.stderr.startswith("accrete: The teacher at") and failed.stderr.count("\n") == 1
+    )
+
+
 def test_a_teacher_that_fails_is_one_sentence_and_no_lesson(endpoint: Endpoint, invoke, home) -> None:
     endpoint.replies = [(404, b"")] * 99
     result = invoke("--teacher", endpoint.url)

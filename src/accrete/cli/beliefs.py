@@ -103,7 +103,7 @@ def expect(
     prompt: Annotated[str, typer.Argument(help="Without one, all expectations are listed.", show_default=False)] = "",
     contains: Annotated[str, typer.Option(help="What the answer has in it.")] = "",
     not_contains: Annotated[str, typer.Option("--not-contains", help="What it has not.")] = "",
-    judge: Annotated[str, typer.Option(help="What a teacher (--teacher of learn) judges true of it.")] = "",
+    judge: Annotated[str, typer.Option(help="What a teacher (the setting) judges true of it.")] = "",
     remove: Annotated[bool, typer.Option("--remove", help="Expect nothing of this prompt any more.")] = False,
 ) -> None:
     """Say how the model must answer a prompt, whatever it learns: a lesson that loses it is refused."""
