@@ -2,8 +2,8 @@
 
     python scripts/lessons_in_a_row.py [METHOD ...] [--lessons 12] [--facts 20] [--write]
 
-Each lesson is new entities of the fictional world, studied in two phrasings and asked in a third. `--write` puts the table
-into README.md.
+Each lesson is new entities of the fictional world, studied in two phrasings and asked in a third. `--write` puts the rows into
+the table of README.md; those of other methods stay.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from accrete.data.world import World, kinds
@@ -65,10 +66,17 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=20)
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
-    table = HEAD + "".join(row(m, options.lessons, options.facts) for m in options.methods or base.names())
-    print(table, end="")
+    rows = {m: row(m, options.lessons, options.facts) for m in options.methods or base.names()}
+    print(HEAD + "".join(rows.values()), end="")
     if options.write:
-        README.write_text(MARKED.sub(lambda found: found[1] + table + found[3], README.read_text("utf-8")), "utf-8")
+        README.write_text(MARKED.sub(lambda found: found[1] + merged(found[2], rows) + found[3], README.read_text("utf-8")),
+                          "utf-8")  # fmt: skip
+
+
+def merged(table: str, rows: Mapping[str, str]) -> str:
+    """The table with these rows, by method, in the place of those that it has of them; in the order of the names."""
+    old = {line.split("|")[1].strip(): line for line in table.removeprefix(HEAD).splitlines(keepends=True)}
+    return HEAD + "".join(line for _, line in sorted((old | dict(rows)).items()))
 
 
 if __name__ == "__main__":
