@@ -41,12 +41,21 @@ def test_every_form_of_mask_says_the_same(kind):
     assert torch.equal(visible(masks[kind], 4, 6, torch.device("cpu"))[0], causal)
 
 
+def listener(attention):
+    return 9 * torch.randn(hearing_width(attention), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("listens", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_token_by_token_and_all_at_once_hear_the_same(family):
+def test_token_by_token_and_all_at_once_hear_the_same(family, listens):
     lm = tiny_lm(family, layers=2)
     attention = lm.anatomy.attention(1)
-    hearing, rows, cache = Hearing(attention), collate([Sequence(tuple(range(5, 55)))]), SuffixCache()
+    hearing, rows, cache = (
+        Hearing(attention, listener(attention) if listens else None),
+        collate([Sequence(tuple(range(5, 55)))]),
+        SuffixCache(),
+    )
     lm.logits(rows)
     whole = hearing.now()
     assert whole.shape == (1, 50, hearing_width(attention))
@@ -60,7 +69,8 @@ def test_token_by_token_and_all_at_once_hear_the_same(family):
 @torch.no_grad()
 def test_padding_on_either_side_is_not_heard():
     lm = tiny_lm(layers=2)
-    hearing, one, two = Hearing(lm.anatomy.attention(1)), list(range(5, 12)), list(range(30, 45))
+    attention = lm.anatomy.attention(1)
+    hearing, one, two = Hearing(attention, listener(attention)), list(range(5, 12)), list(range(30, 45))
     lm.logits(collate([Sequence(tuple(one)), Sequence(tuple(two))]))
     right = hearing.now()[0, : len(one)]
     lm.logits(collate([Sequence(tuple(one))]))
