@@ -240,6 +240,21 @@ def test_what_a_token_can_hear_tells_the_looks_of_equal_states_apart():
     assert shared[0] > shared[1]
 
 
+def test_a_start_says_what_is_listened_to_and_a_memory_that_listens_otherwise_is_another():
+    start = {f"2/{name}": t for name, t in at_random(SHAPE, WIDTH + 32, 0).items()}
+    states, reads = [], []
+    for listen in (None, torch.zeros(32), 50 * torch.randn(32, generator=torch.Generator().manual_seed(1))):
+        adapter = memory(depths=(0.5,), start=start | ({} if listen is None else {"2/listen": listen}))
+        reads.append(next(adapter.looks([Sequence(tuple(range(5, 25)))]))[2][0])
+        teach(adapter)
+        states.append(adapter.state_dict())
+    assert torch.equal(reads[0], reads[1]) and not torch.equal(reads[0], reads[2])
+    with pytest.raises(HistoryError, match="look elsewhere"):
+        adapter.load_state_dict(states[0])
+    with pytest.raises(ModelError, match="trained for another shape"):
+        memory(depths=(0.5,), start=start | {"2/listen": torch.zeros(31)})
+
+
 @pytest.mark.parametrize("hears", [False, True])
 def test_what_a_text_reads_is_what_its_tokens_look_at_alone(hears):
     adapter = memory(hears=hears)
