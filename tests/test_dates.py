@@ -16,7 +16,20 @@ def test_a_date_is_a_date(date):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "20", "2020-13", "2020-00", "2020-1", "2020-02-32", "March 2020", "2020-03-01T00:00", "2020 "]
+    "text",
+    [
+        "",
+        "2021-02-31",
+        "２０２０",
+        "20",
+        "2020-13",
+        "2020-00",
+        "2020-1",
+        "2020-02-32",
+        "March 2020",
+        "2020-03-01T00:00",
+        "2020 ",
+    ],
 )
 def test_anything_else_is_one_sentence(text):
     with pytest.raises(UsageError, match="is no date"):

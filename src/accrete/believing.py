@@ -19,7 +19,7 @@ from accrete.data.pieces import pieces
 from accrete.dates import asked_as_of
 from accrete.dreams.teacher import Teacher
 from accrete.dreams.write import ModelWriter, Writer
-from accrete.errors import UsageError, did_you_mean
+from accrete.errors import ModelError, UsageError, did_you_mean
 from accrete.facts.contradiction import OnConflict
 from accrete.facts.entailment import Contradicts, Inference, remarks
 from accrete.facts.extract import Found, extract, unread
@@ -84,6 +84,7 @@ class Believing:
         """The facts of a document, read by the model as it is now."""
         if self.setting == "off" or not document.text.strip():
             return []
+        _ = self.contradicts  # a wrong one is told before anything is read
         size = min(PASSAGE_TOKENS, max(1, self.lm.context_length * 2 // 5))
         passages = pieces(document, size, self.lm.count_tokens, joined=0)
         subject = document.name.rpartition("/")[2].rpartition(".")[0] or document.name
@@ -121,7 +122,10 @@ class Believing:
     @functools.cached_property
     def contradicts(self) -> Contradicts | None:
         """Who finds contradictions in free text, if anybody was named."""
-        return Inference(self.nli, offline=self.offline) if self.nli else None
+        try:
+            return Inference(self.nli, offline=self.offline) if self.nli else None
+        except ModelError as error:
+            raise ModelError(f"The setting nli names no model that tells contradictions. {error}") from None
 
     @functools.cached_property
     def alike(self) -> Alike:

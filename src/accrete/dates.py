@@ -15,7 +15,7 @@ _FIRST = frozenset(
     """who whose whom what which where when why how in on at by for from to with of under is are was were does did do has have
     can could name tell say give state list""".split()
 )
-_DATE = re.compile(r"\d{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
+_DATE = re.compile(r"[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
 _SPOKEN = (
     r"(?:(?P<iso>\d{4}-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)|"
     rf"(?:(?:(?P<day>\d{{1,2}}) )?(?P<month>{'|'.join(MONTHS)}) )?(?P<year>[12]\d{{3}}))\b"
@@ -34,9 +34,13 @@ _RELATIVE = re.compile(
 
 def check_date(date: str) -> str:
     """The date itself; UsageError for anything else."""
-    if not _DATE.fullmatch(date):
-        raise UsageError(f'"{date}" is no date; write 2020, 2020-03 or 2020-03-01.')
-    return date
+    try:
+        if _DATE.fullmatch(date):
+            datetime.date.fromisoformat(f"{date}-01-01"[:10] if len(date) == 4 else f"{date}-01"[:10])
+            return date
+    except ValueError:  # 31 February
+        pass
+    raise UsageError(f'"{date}" is no date; write 2020, 2020-03, 2020-03-01 or "March 2020".')
 
 
 def as_iso(date: str) -> str:

@@ -55,7 +55,11 @@ def test_of_what_has_no_date_the_one_that_was_written_later_stands_in_whichever_
     cy, di = Fact("Pitholm", "mayor", "Cy"), Fact("Pitholm", "mayor", "Di")
     assert not contradictions(graph, [cy], stated_on="2023-05-01")
     graph.add(cy, stated_on="2023-05-01")
-    assert str(contradictions(graph, [di], stated_on="2024-01-02")[0]).endswith(": superseded")
+    (found,) = contradictions(graph, [di], stated_on="2024-01-02")
+    assert str(found).endswith(": superseded: it was written on 1 May 2023, this on 2 January 2024")
+    assert str(contradictions(graph, [di], stated_on="2023-05-01")[0]).endswith(
+        ": superseded"
+    )  # of one day: what is read later
     (found,) = contradictions(graph, [di], stated_on="2022-12-31")
     assert str(found).endswith("written earlier (31 December 2022, that on 1 May 2023), so it is not believed any more")
     graph.add(di, stated_on="2022-12-31")

@@ -213,13 +213,13 @@ class MemoryMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = cast(Tensor, self.frozen(x))
-        reads = self.on and (self.choose is not None or bool(self.table.writes))
-        if not reads and self.noted is None:
-            return y
-        x_TD = x.flatten(0, -2)
-        z_TQ = looking_with(x_TD.detach(), self.hearing.now().flatten(0, -2) if self.hearing else None)
+        reads, x_TD = self.on and (self.choose is not None or bool(self.table.writes)), x.flatten(0, -2)
+        if reads or self.noted is not None:
+            z_TQ = looking_with(x_TD.detach(), self.hearing.now().flatten(0, -2) if self.hearing else None)
         if self.noted is not None:
-            self.noted.append(z_TQ)
+            self.noted.append(z_TQ)  # who asks for it may ask for what was heard as well
+        elif self.hearing:
+            self.hearing.drop()
         if not reads:
             return y
         slots_TS, weights_TS = self.product_keys.look(z_TQ)

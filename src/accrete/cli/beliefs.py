@@ -30,7 +30,7 @@ def facts(
     """Show what is believed, with its dates and documents."""
     learner = session.learner()
     graph = learner.beliefs.graph
-    if not subject and not as_of:
+    if not subject and as_of is None:
         subjects = graph.subjects()
         session.print(
             [{"subject": name, "statements": count} for name, count in subjects],
@@ -39,7 +39,11 @@ def facts(
         return
     if subject:
         _known(graph, subject)
-    _print(session, learner, graph.at(as_iso(as_of) if as_of else datetime.date.today().isoformat(), subject or None))
+    _print(
+        session,
+        learner,
+        graph.at(as_iso(as_of) if as_of is not None else datetime.date.today().isoformat(), subject or None),
+    )
 
 
 @verb
@@ -176,6 +180,9 @@ def _table(console: "Console", rows: list[dict[str, Any]]) -> None:
     table = plain_table("subject", "relation", "value", "from", "until", "document", "characters", "lesson")
     for row in rows:
         where = "" if row["start"] is None else f"{row['start']}-{row['end']}"
+        row = row | {
+            "until": "not believed any more" if row["until"] == "" else row["until"]
+        }  # what has no date was followed
         cells = [row[key] or "" for key in ("subject", "relation", "value", "from", "until", "document")]
         table.add_row(*cells, where, row["lesson"] or "")
     console.print(table)

@@ -96,7 +96,8 @@ def retrofit(
     finally:
         ticker.done()
     result = {"file": str(file), "method": settings.method, "seconds": round(time.monotonic() - started, 1)} | figures
-    told = [f"wrote {file}; use it with {' '.join(_to_use(file, config, method.Config()))}", *_told(figures)]
+    told = [f"wrote {file}; use it with {' '.join(_to_use(file, config, method.Config()))}",
+            f"or keep it: accrete config set {settings.method}.start {file}", *_told(figures)]  # fmt: skip
     session.print(result, lambda console: console.print("\n".join(told), markup=False))
 
 

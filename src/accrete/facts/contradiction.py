@@ -50,6 +50,8 @@ class Contradiction:
             if earlier(self.stated_on, self.old.stated_on):
                 return (f"neither says since when, and this was written earlier ({spoken(self.stated_on)}, that on"
                         f" {spoken(self.old.stated_on)}), so it is not believed any more")  # fmt: skip
+            if earlier(self.old.stated_on, self.stated_on) and self.old.stated_on:
+                return f"superseded: it was written on {spoken(self.old.stated_on)}, this on {spoken(self.stated_on)}"
             return "superseded"
         if self.old.valid_from == self.new.valid_from:
             return "of the same date, so what was stated later stands"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from accrete.errors import ModelError
 from accrete.facts.graph import FactGraph, Statement
@@ -76,7 +75,7 @@ class Inference:
         labels = {label.lower(): number for number, label in self.model.config.id2label.items()}
         if "contradiction" not in labels:
             known = ", ".join(sorted(labels))
-            raise ModelError(f"{Path(name).name} tells no contradictions: its labels are {known}.")
+            raise ModelError(f"{name} tells no contradictions: its labels are {known}.")
         self.label = int(labels["contradiction"])
         self.model.eval()
 

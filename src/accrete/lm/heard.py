@@ -55,9 +55,13 @@ class Hearing:
         )
         return values_BKC.float(), near(visible_BTK)
 
+    def drop(self) -> None:
+        """Keep nothing of that pass."""
+        self._pass = {}
+
     def remove(self) -> None:
         self._handle.remove()
-        self._pass = {}
+        self.drop()
 
 
 def heard(values_BKC: Tensor, near_BTK: Tensor, listen_C: Tensor | None = None) -> Tensor:
@@ -70,7 +74,7 @@ def heard(values_BKC: Tensor, near_BTK: Tensor, listen_C: Tensor | None = None) 
 def near(visible_BTK: Tensor, window: int = WINDOW) -> Tensor:
     """[B, T, K]: the last `window` of those that are visible to a token."""
     real_BK = visible_BTK.any(1)
-    place_BK = real_BK.cumsum(-1)  # padding is no place
+    place_BK = real_BK.cumsum(-1, dtype=torch.int32)  # padding is no place
     last_BT1 = (place_BK[:, None, :] * visible_BTK).amax(-1, keepdim=True)
     return visible_BTK & (place_BK[:, None, :] > last_BT1 - window)
 

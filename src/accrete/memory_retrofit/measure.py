@@ -48,7 +48,7 @@ def measured(lm: LM, options: Options, start: Mapping[str, Tensor]) -> dict[str,
     adapter = MemoryAdapter(lm, options.shape(), options.layers, seed=options.seed, start=start)
     try:
         studied, other = [], []
-        for entity, (first, *rest, last) in asked(World(WORLD), ENTITIES, 3):
+        for entity, (first, *rest, last) in asked(World(WORLD), ENTITIES, 3, options.dated):
             studied.append((entity, [first, *rest]))
             other.append((entity, [last]))
         of_studied, of_other = looks(lm, adapter, studied), looks(lm, adapter, other)
@@ -91,7 +91,7 @@ def overlap(keys: ProductKeys, studied: tuple[Tensor, Tensor], other: tuple[Tens
     written_NU, read_MU = _of(slots_U, slots_NS, written_NS), _of(slots_U, slots_MS, read_MS)
     whole_M1 = _squares(slots_MS, read_MS)
     shares_MN = read_MU @ written_NU.T / whole_M1
-    same_MN = other_M[:, None] == studied_N
+    same_MN = (other_M[:, None] == studied_N).to(shares_MN.device)
     own_M = shares_MN.masked_fill(~same_MN, -1).amax(1)
     others_MN = shares_MN.masked_fill(same_MN, 0)
     return {"confused": float((own_M < others_MN.amax(1)).float().mean()), "met": float(others_MN.sum(1).mean())}

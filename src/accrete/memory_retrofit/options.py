@@ -23,7 +23,8 @@ class Options(Config):
     # wordings
     entities: int = Field(400, ge=8)  # fictional ones, whose facts are asked
     wordings: int = Field(6, ge=2)  # of every question
-    at_once: int = Field(32, ge=2)  # entities a step
+    dated: int = Field(4, ge=0)  # questions of each, at most, that are about one date
+    at_once: int = Field(24, ge=2)  # entities a step
     general: int = Field(256, ge=0)  # states of general questions beside them
     listen_rate: float = Field(1e-2, gt=0)  # of Adam, for which tokens are heard
     align: float = Field(5.0, ge=0)  # how much two wordings are drawn together, beside being told from others

@@ -13,9 +13,10 @@ what the questions about some fictional entities look with (the model is run onc
 
 from __future__ import annotations
 
+import functools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,17 +25,20 @@ from torch.nn import functional
 
 from accrete.adapters.memory_layer import MemoryAdapter
 from accrete.adapters.product_keys import looking_with
-from accrete.data.world import World, relations
+from accrete.data.world import Entity, World, relations
 from accrete.lm import batch
 from accrete.lm.heard import WINDOW, heard
 from accrete.lm.model import LM
 from accrete.lm.prompts import study_sequence
 from accrete.memory_retrofit.options import Options
+from accrete.types import Fact
 
 WORLDS = 2_000_000  # the first seed of the worlds that are asked about: no evaluation draws from these
 SHARPNESS = 2.5  # log of what cosines are multiplied with, at first
 GENERAL_QUESTIONS = 600
 POSITIONS = 64  # of an answer that are told apart
+YEARS, APART = (2005, 2026), 3  # of the first of two dates; the second is at most so many later
+COMPLETED = 0.2  # of dated questions are sentences to finish
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,36 @@ class Looks:
         return looking_with(states_ND, heard(values_NKC, near_N1K, listen_C)[:, 0])
 
 
-def asked(world: World, entities: int, wordings: int) -> list[tuple[int, list[tuple[str, str]]]]:
-    """For every question about some new entities, also backwards, whose it is and the question in some wordings, answered."""
-    found = []
+def asked(world: World, entities: int, wordings: int, dated: int = 0) -> list[tuple[int, list[tuple[str, str]]]]:
+    """For every question about some new entities, also backwards, whose it is and the question in some wordings, answered.
+
+    At most `dated` of each entity's are about what held at one of two near dates: another date is another question.
+    """
+    found: list[tuple[int, list[tuple[str, str]]]] = []
     for number in range(entities):
-        for fact in world.entity().facts:
-            ways = [(world.ask, fact.value)] + [(world.reverse, fact.subject)] * relations()[fact.relation].asks_who
-            for ask, answer in ways:
-                said = list(dict.fromkeys(ask(fact) for _ in range(2 * wordings + 2)))[:wordings]
-                found.append((number, [(question, answer) for question in said]))
+        entity = world.entity()
+        ways: list[tuple[Callable[[], str], str]] = []
+        for fact in entity.facts:
+            ways.append((functools.partial(world.ask, fact), fact.value))
+            if relations()[fact.relation].asks_who:
+                ways.append((functools.partial(world.reverse, fact), fact.subject))
+        for fact in _at_two_dates(world, entity)[:dated]:
+            ways.append((functools.partial(_asked_as_of, world, fact), fact.value))
+        for ask, answer in ways:
+            said = list(dict.fromkeys(ask() for _ in range(2 * wordings + 2)))[:wordings]
+            found.append((number, [(question, answer) for question in said]))
     return found
+
+
+def _at_two_dates(world: World, entity: Entity) -> list[Fact]:
+    first = world.random.randint(*YEARS)
+    return world.timeline(entity, [first, first + world.random.randint(1, APART)], share=1.0)
+
+
+def _asked_as_of(world: World, fact: Fact) -> str:
+    assert fact.valid_from is not None
+    ask = world.complete if world.random.random() < COMPLETED else world.ask_as_of
+    return ask(fact, fact.valid_from)
 
 
 def looks(lm: LM, adapter: MemoryAdapter, questions: Sequence[tuple[int, list[tuple[str, str]]]]) -> Looks:
@@ -131,7 +155,7 @@ class Wordings:
         self.lm, self.options = lm, options
         self.adapter = MemoryAdapter(lm, options.shape(), options.layers, hears=True, seed=options.seed)
         world = World(WORLDS + options.seed)
-        self.looks = looks(lm, self.adapter, asked(world, options.entities, options.wordings))
+        self.looks = looks(lm, self.adapter, asked(world, options.entities, options.wordings, options.dated))
         general = [(0, [row]) for row in lm.background[:GENERAL_QUESTIONS]]
         self.general = looks(lm, self.adapter, general) if general and options.general else None
         self.of_entity = [torch.nonzero(self.looks.entity_N == entity).flatten() for entity in range(options.entities)]
