@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from conftest import tiny_lm
@@ -11,13 +13,14 @@ from safetensors.torch import load_file
 
 from accrete.adapters.memory_layer import MemoryAdapter
 from accrete.adapters.product_keys import ProductKeys, Shape, at_random
+from accrete.data.world import World
 from accrete.errors import DocumentError, UsageError
 from accrete.lm.batch import Sequence, collate
 from accrete.memory_retrofit import measure
 from accrete.memory_retrofit.options import Options
 from accrete.memory_retrofit.run import retrofit
 from accrete.memory_retrofit.text import Text
-from accrete.memory_retrofit.wordings import Wordings, pairs
+from accrete.memory_retrofit.wordings import Wordings, asked, pairs
 from accrete.methods.sparse_memory import SparseMemory
 
 SMALL = {
@@ -117,6 +120,20 @@ def test_drawing_wordings_together_makes_them_read_more_of_each_other():
         a, b = (dense(keys, training.looks.z(2, places, keys.listen)) for places in (one, other))
         shares.append(float(((a * b).sum(1) / (a * a).sum(1)).mean()))
     assert shares[1] > shares[0] + 0.02
+
+
+def test_another_date_is_another_question():
+    undated = asked(World(7), 6, 3)
+    assert [row for row in asked(World(7), 1, 3, 4)][: len(asked(World(7), 1, 3))] == asked(World(7), 1, 3)
+    dated = [
+        said for _, said in asked(World(7), 6, 3, 4) if any(re.search(r"\b20\d\d\b", question) for question, _ in said)
+    ]
+    assert len(asked(World(7), 6, 3, 4)) > len(undated) and len(dated) >= 12
+    for said in dated:
+        years = [re.findall(r"\b20\d\d\b", question) for question, _ in said]
+        assert (
+            all(len(found) == 1 and found == years[0] for found in years) and len({answer for _, answer in said}) == 1
+        )
 
 
 @given(st.lists(st.integers(0, 6), max_size=40), st.integers(0, 99))
