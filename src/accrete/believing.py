@@ -20,7 +20,7 @@ from accrete.dates import asked_as_of
 from accrete.dreams.teacher import Teacher
 from accrete.dreams.write import ModelWriter, Writer
 from accrete.errors import ModelError, UsageError, did_you_mean
-from accrete.facts.contradiction import OnConflict
+from accrete.facts.contradiction import Contradiction, OnConflict
 from accrete.facts.entailment import Contradicts, Inference, remarks
 from accrete.facts.extract import Found, extract, unread
 from accrete.facts.graph import FactGraph, Statement
@@ -153,10 +153,15 @@ def state(beliefs: Beliefs, lesson: Lesson, read: Read) -> list[Probe]:
 
 
 def asked(read: Read) -> tuple[Example, ...]:
-    """The questions that a lesson's facts answer, each put at the date of its fact: later ones may have ended it."""
+    """The questions that a lesson's facts answer, each put at the date of its fact: later ones may have ended it.
+
+    Of what is not believed, being without a date and older than what contradicts it, none is answered.
+    """
+    lost = {one.new for one in read.contradictions if isinstance(one, Contradiction) and one.lost}
     return tuple(
         Example(asked_as_of(item.question, one.fact.valid_from), item.answer)
         for one in read.stated
+        if one.fact not in lost
         for item in one.questions
     )
 

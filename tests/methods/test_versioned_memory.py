@@ -50,6 +50,19 @@ def test_a_new_value_gets_a_slot_and_what_is_said_again_keeps_its_own(taught):
         assert torch.equal(values[:4], before) and values[4].any() and not values[6:].any()
 
 
+def test_what_is_not_believed_is_kept_and_not_what_its_lesson_is_measured_by(taught):
+    taught.learn(Document("late.txt", "The mayor of Pitholm is Cy Dorn.", written="2022-05-09"))
+    early = Document(
+        "early.txt", "The mayor of Pitholm is Ann Bly. The river of Pitholm is the Oss.", written="2020-03-01"
+    )
+    commit = taught.learn(early)
+    assert "written earlier" in commit.metrics["contradictions"][0]
+    river = taught.learn(Document("river.txt", "The river of Pitholm is the Oss."))
+    assert commit.metrics["tokens"] == river.metrics["tokens"]
+    assert [one.value for one in taught.beliefs.graph.history("Pitholm", "mayor")] == ["Ann Bly", "Cy Dorn"]
+    assert answers(taught, "What is the mayor of Pitholm?") == ["Cy Dorn"]
+
+
 def test_old_and_new_are_answered_side_by_side(taught):
     taught.learn(Document("new.txt", NEW))
     assert answers(taught, NOW, THEN, RIVER) == ["Cy Dorn", "Ada Bree", "the Mern"]

@@ -37,6 +37,11 @@ class Contradiction:
     document: str = ""
     stated_on: str | None = None
 
+    @property
+    def lost(self) -> bool:
+        """Whether the new one is not believed: without a date, and older than what has one or was written later."""
+        return not self.new.valid_from and (bool(self.old.valid_from) or earlier(self.stated_on, self.old.stated_on))
+
     def __str__(self) -> str:
         """'contradicts "Ada" (mayor of Tolvane; town.txt, 2018): superseded from 2020'"""
         stands = [part for part in (self.document, spoken(self.old.valid_from)) if part]
