@@ -49,7 +49,7 @@ def measured(lm: LM, tasks: list[Task], setting: str) -> dict[str, float]:
             key = (probe.fact.subject, probe.fact.relation)
             names.setdefault(key, set()).update(normalise(one.relation) for one in hits[id(probe)])
             stated -= not hits[id(probe)]  # counted below as missed
-        read = believing.settled(beliefs.graph, facts, (), date)
+        read = believing.settled(beliefs.graph, facts, (), task.document, date)
         beliefs.state_of(task.document.sha256, task.name, date, read.stated, read.several)
     seconds = time.perf_counter() - start
     router, probes = Router(beliefs.graph, believing.alike), [probe for task in tasks for probe in task.probes]
