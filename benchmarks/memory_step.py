@@ -5,7 +5,7 @@
 
 One memory layer alone, of the shape that is the method's default, at the width of Qwen2.5-0.5B (d = 896, 128 numbers to
 hear), in float32: look, read, back to the rows, one step of row-wise Adam. A lesson goes over its batches again and again,
-and its rows are chosen by KL once, before the first step, as is the method's default (`--per batch`: anew at every step, of the same batches). So
+and its rows are chosen by KL once, before the first step, as is the method's default (`--per batch`: anew at every step). So
 many lessons have been written before, of so many rows that lie at random: of a small table that is every slot. `growth_full`
 is of tables of which every slot was written, as after thousands of lessons. The dense peer is the same reading by torch's
 embedding bag with AdamW over the whole table. Every figure is of a process of its own, so that peaks are its own. A dense
