@@ -66,9 +66,10 @@ def test_a_step_of_a_memory_is_measured_beside_the_dense_one(monkeypatch, capsys
     memory_step = importlib.import_module("memory_step")
     monkeypatch.setattr(memory_step, "SIZES", {"16k": 16**2, "262k": 20**2, "1m": 24**2})
 
-    def stepped(kind, slots, options, lessons=0):
+    def stepped(kind, slots, options, lessons=0, anew=False):
         """In this process, which has torch already: both sides make a step."""
-        step = getattr(memory_step, kind)(argparse.Namespace(**vars(options) | {"slots": slots, "lessons": lessons}))
+        given = {"slots": slots, "lessons": lessons, "anew": anew}
+        step = getattr(memory_step, kind)(argparse.Namespace(**vars(options) | given))
         step()
         return {"ms": float(slots), "peak_mb": 1.0}
 
@@ -77,7 +78,16 @@ def test_a_step_of_a_memory_is_measured_beside_the_dense_one(monkeypatch, capsys
     monkeypatch.setattr(sys, "argv", ["memory_step", *small])
     memory_step.main()
     found = json.loads(capsys.readouterr().out)
-    assert {"ms_16k", "ms_262k", "ms_1m", "growth", "ms_dense_1m", "speedup_1m", "growth_full"} <= found.keys()
+    assert {
+        "ms_16k",
+        "ms_262k",
+        "ms_1m",
+        "growth",
+        "ms_dense_1m",
+        "speedup_1m",
+        "growth_full",
+        "growth_anew",
+    } <= found.keys()
     assert (
         found["growth"] == found["ms_1m"] / found["ms_16k"]
         and found["speedup_1m"] == found["ms_dense_1m"] / found["ms_1m"]

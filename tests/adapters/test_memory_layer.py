@@ -88,8 +88,7 @@ def test_reading_is_an_embedding_bag_and_its_gradient_that_of_the_open_rows(open
     plain = (weights[..., None] * values[slots]).sum(1)
     target = torch.randn(9, 5, generator=generator)
     (dense,) = torch.autograd.grad((plain * target).sum(), values)
-    held = torch.ones(64, dtype=torch.bool)
-    m = ReadSlots.apply(values, held, slots, weights, torch.tensor(open_rows))
+    m = ReadSlots.apply(values, slots, weights, torch.tensor(open_rows))
     torch.testing.assert_close(m, plain)
     (gradient,) = torch.autograd.grad((m * target).sum(), values)
     assert gradient.is_sparse and gradient.coalesce().indices()[0].tolist() == open_rows
@@ -105,7 +104,8 @@ def test_only_rows_that_hold_something_are_fetched(share):
     slots, weights = torch.randint(0, 64, (9, 8), generator=generator), torch.rand(9, 8, generator=generator)
     values = torch.where(held[:, None], torch.randn(64, 5, generator=generator), torch.nan)  # what is fetched shows
     plain = (weights[..., None] * values.nan_to_num()[slots]).sum(1)
-    torch.testing.assert_close(found(values, held, slots, weights), plain)
+    places = torch.where(held[slots], slots, -1)
+    torch.testing.assert_close(found(values, places, weights), plain)
 
 
 def test_rows_that_nothing_reads_gather_nothing():
@@ -179,12 +179,13 @@ def test_it_learns_and_changes_only_its_tables(family):
 def test_closed_rows_keep_their_bits(optimizer, shared):
     adapter = memory(shared=shared)
     teach(adapter, "before", steps=2, optimizer=optimizer, seed=3)
-    before = [p.detach().clone() for p in adapter.parameters()]
+    before = [held(table) for table in adapter.tables.values()]
     chosen = torch.arange(0, 64, 3)
     teach(adapter, "after", choose=lambda layer, slots: chosen, steps=4, optimizer=optimizer)
     closed = torch.ones(64, dtype=torch.bool)
     closed[chosen] = False
-    for now, old in zip(adapter.parameters(), before, strict=True):
+    for table, old in zip(adapter.tables.values(), before, strict=True):
+        now = held(table)
         assert torch.equal(now[closed], old[closed]) and not torch.equal(now[~closed], old[~closed])
 
 
@@ -269,6 +270,14 @@ def test_what_a_text_reads_is_what_its_tokens_look_at_alone(hears):
 # --- who wrote what -----------------------------------------------------------------------------------------------------
 
 
+def held(table: Table) -> torch.Tensor:
+    """[N, D]: what every slot holds."""
+    every = torch.arange(len(table.place_N))
+    read = table.read(every[:, None], torch.ones(len(every), 1))
+    assert torch.equal(table.holds(every), read)
+    return read
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.sets(st.integers(0, 9), min_size=1)), min_size=1, max_size=7), st.data()
@@ -280,9 +289,9 @@ def test_a_table_against_a_list_of_writes(lessons, data):
         rows = torch.tensor(sorted(rows))
         table.read_to_write(rows[:, None], torch.ones(len(rows), 1), rows)
         with torch.no_grad():
-            table.values[rows] = float(number + 1)
+            table.values[table.place_N[rows]] = float(number + 1)
         assert table.note(str(name)) == len(set(rows.tolist()) | set(written.get(str(name), {})))
-        now = {row: float(table.values.detach()[row, 0]) for row in written.pop(str(name), {})}
+        now = {row: float(held(table)[row, 0]) for row in written.pop(str(name), {})}
         written[str(name)] = now | {row: float(number + 1) for row in rows.tolist()}
     name = data.draw(st.sampled_from(sorted(written)))
     order = list(written)
@@ -293,8 +302,7 @@ def test_a_table_against_a_list_of_writes(lessons, data):
     for row in range(10):
         names = earlier if row in written[name] else order
         values = [written[other][row] for other in names if row in written[other]]
-        assert table.values[row].tolist() == [values[-1] if values else 0.0] * 2
-    assert torch.equal(table.read(torch.arange(10)[:, None], torch.ones(10, 1)), table.values.detach())
+        assert held(table)[row].tolist() == [values[-1] if values else 0.0] * 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="counts the pages of this process")
@@ -330,16 +338,16 @@ def test_rows_written_again_are_noted_where_they_were():
         rows = torch.tensor(rows)
         table.read_to_write(rows[:, None], torch.ones(len(rows), 1), rows)
         with torch.no_grad():
-            table.values[rows] = float(ord(name))
+            table.values[table.place_N[rows]] = float(ord(name))
         table.note(name)
     _, shared = table.forget("b")
-    assert shared.tolist() == [3] and table.values[:, 0].tolist() == [97, 97, 97, 0, 99, 0]
+    assert shared.tolist() == [3] and held(table)[:, 0].tolist() == [97, 97, 97, 0, 99, 0]
     table.read_to_write(shared[:, None], torch.ones(1, 1), shared)
     with torch.no_grad():
-        table.values[shared] = 7.0
+        table.values[table.place_N[shared]] = 7.0
     table.rewrite("c")
     table.become(dict(table.writes))
-    assert table.values[:, 0].tolist() == [97, 97, 97, 7, 99, 0]
+    assert held(table)[:, 0].tolist() == [97, 97, 97, 7, 99, 0]
 
 
 def test_rows_written_again_are_none_of_earlier_lessons():
@@ -348,13 +356,13 @@ def test_rows_written_again_are_none_of_earlier_lessons():
     for name in "abcd":
         table.read_to_write(every[:, None], torch.ones(3, 1), every)
         with torch.no_grad():
-            table.values[every] = float(ord(name))
+            table.values[table.place_N[every]] = float(ord(name))
         table.note(name)
     table.forget("b")
     for name, value in (("c", 5.0), ("d", 6.0)):
         table.read_to_write(every[:, None], torch.ones(3, 1), every)
         with torch.no_grad():
-            table.values[every] = value
+            table.values[table.place_N[every]] = value
         table.rewrite(name)
     assert {name: values[0].item() for name, (_, values) in table.writes.items()} == {"a": 97, "c": 5, "d": 6}
 
@@ -395,10 +403,10 @@ def test_state_holds_written_rows_alone_and_comes_back():
 def test_a_state_of_another_memory_is_refused_and_changes_nothing(change, said):
     adapter = memory()
     teach(adapter, "one", choose=lambda layer, slots: torch.tensor([1, 5, 60]))
-    before = [p.detach().clone() for p in adapter.parameters()]
+    before = [held(table) for table in adapter.tables.values()]
     with pytest.raises(HistoryError, match=said):
         adapter.load_state_dict(adapter.state_dict() | change)
-    assert all(torch.equal(p, old) for p, old in zip(adapter.parameters(), before, strict=True))
+    assert all(torch.equal(held(table), old) for table, old in zip(adapter.tables.values(), before, strict=True))
 
 
 def test_a_start_of_another_shape_and_unknown_architectures_are_refused():

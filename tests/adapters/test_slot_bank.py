@@ -14,6 +14,8 @@ from accrete.lm.forced import log_likelihoods
 from accrete.lm.prompts import prompt_ids, study_sequence
 from accrete.optim.rows import RowAdam
 
+WIDTH = 64  # of the tiny model
+
 
 def bank(lm=None, slots: int = 8) -> SlotBank:
     return SlotBank(lm or tiny_lm(), slots, 4, (0.5, 0.75))
@@ -25,13 +27,27 @@ def rows(lm) -> batch.Batch:
 
 def write(made: SlotBank, slots: list[list[int]], steps: int = 2) -> None:
     optimizer = RowAdam(made.parameters(), lr=0.5)
-    with made.writing():
+    with made.writing({slot for row in slots for slot in row}):
         for _ in range(steps):
             with made.reading(slots):
                 loss = made.lm.target_logits(rows(made.lm)).float().logsumexp(-1).mean()
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
             optimizer.step()
+
+
+def put(made: SlotBank, values: torch.Tensor) -> None:
+    """Into slots 1, 2 and 3."""
+    made.load_state_dict(
+        {"lessons": ["put"]}
+        | {f"{i}/put/slots": torch.arange(1, 4) for i in made.mlps}
+        | {f"{i}/put/values": values for i in made.mlps}
+    )
+
+
+def held(made: SlotBank) -> list[torch.Tensor]:
+    """Layer by layer what every slot holds."""
+    return [mlp.table.holds(torch.arange(made.slots)) for mlp in made.mlps.values()]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -49,7 +65,7 @@ def test_only_the_slots_that_are_read_are_written_and_only_their_readers_feel_it
     made = bank()
     before = made.lm.logits(rows(made.lm))
     write(made, [[3], [5], []])
-    for values in made.parameters():
+    for values in held(made):
         assert [int(row) for row in torch.nonzero(values.abs().sum(1)).flatten()] == [3, 5]
     assert torch.equal(made.lm.logits(rows(made.lm)), before)
     with made.reading([[], [3], [0]]):
@@ -60,9 +76,7 @@ def test_only_the_slots_that_are_read_are_written_and_only_their_readers_feel_it
 
 def test_several_slots_are_read_as_their_mean():
     made = bank()
-    with torch.no_grad():
-        for values in made.parameters():
-            values[1], values[2], values[3] = 1.0, 3.0, 2.0
+    put(made, torch.tensor([1.0, 3.0, 2.0])[:, None].expand(3, 4 * WIDTH))
     with made.reading([[1, 2]] * 3):
         both = made.lm.logits(rows(made.lm))
     with made.reading([[3]] * 3):
@@ -72,9 +86,7 @@ def test_several_slots_are_read_as_their_mean():
 def test_rows_read_their_own_slots_while_they_are_written_together():
     """Whichever row ends first, the others keep their slots."""
     made = bank()
-    with torch.no_grad():
-        for values in made.parameters():
-            values[1:4] = torch.randn(3, values.shape[1], generator=torch.Generator().manual_seed(1))
+    put(made, torch.randn(3, 4 * WIDTH, generator=torch.Generator().manual_seed(1)))
     prompts = [prompt_ids(made.lm, f"Who is number {n}, and why is it so?" * (n + 1)) for n in range(3)]
     reading = made.reading
     beside = [Conditioning(beside=[n + 1], reading=reading) for n in range(3)]
@@ -105,10 +117,10 @@ def test_state_goes_and_comes_back_and_a_slot_can_change_hands():
     assert state["lessons"] == ["first", "second"]
     other = bank()
     other.load_state_dict(state)
-    for mine, theirs in zip(made.parameters(), other.parameters(), strict=True):
+    for mine, theirs in zip(held(made), held(other), strict=True):
         assert torch.equal(mine, theirs)
     made.forget("first", {"second": [2]})
-    for mine, theirs in zip(made.parameters(), other.parameters(), strict=True):
+    for mine, theirs in zip(held(made), held(other), strict=True):
         assert not mine[1].any() and torch.equal(mine[2:], theirs[2:])
     assert made.state_dict()["lessons"] == ["second"]
     with pytest.raises(HistoryError, match="another shape"):

@@ -29,6 +29,12 @@ def slots(learner) -> list[tuple[str, int | None]]:
     return [(one.value, one.slot) for one in learner.beliefs.graph.history("Tolvane")]
 
 
+def bank(learner) -> list[torch.Tensor]:
+    """Layer by layer what every slot of the bank holds."""
+    adapter = learner.method.adapter
+    return [mlp.table.holds(torch.arange(adapter.slots)) for mlp in adapter.mlps.values()]
+
+
 def answers(learner, *questions: str) -> list[str]:
     return [learner.ask(question, max_new_tokens=12).text for question in questions]
 
@@ -39,14 +45,14 @@ NOW, THEN, RIVER = "What is the mayor of Tolvane?", "[2018] The mayor of Tolvane
 
 def test_a_new_value_gets_a_slot_and_what_is_said_again_keeps_its_own(taught):
     assert slots(taught) == [("Ada Bree", 0), ("the Mern", 1)]
-    held = [values[:4].clone() for values in taught.method.adapter.parameters()]
+    held = [values[:4] for values in bank(taught)]
     commit = taught.learn(Document("new.txt", NEW))
     assert slots(taught) == [("Ada Bree", 0), ("Cy Dorn", 2), ("the Mern", 1), ("the Mern", 1)]
     assert commit.metrics["slots_written"] == 1 and commit.metrics["facts"] == 2
     assert commit.metrics["contradictions"] == [
         'contradicts "Ada Bree" (mayor of Tolvane; old.txt, 2018): superseded from 2020'
     ]
-    for before, values in zip(held, taught.method.adapter.parameters(), strict=True):
+    for before, values in zip(held, bank(taught), strict=True):
         assert torch.equal(values[:4], before) and values[4].any() and not values[6:].any()
 
 
@@ -107,9 +113,9 @@ def test_forgetting_a_document_leaves_what_others_say_too(taught):
     assert (commit.metrics["statements"], commit.metrics["slots_emptied"], commit.metrics["slots_kept"]) == (2, 1, 1)
     assert slots(taught) == [("Cy Dorn", 2), ("the Mern", 1)]
     assert answers(taught, RIVER, NOW) == ["the Mern", "Cy Dorn"] and answers(taught, THEN) != ["Ada Bree"]
-    assert not any(values[:2].any() for values in taught.method.adapter.parameters())
+    assert not any(values[:2].any() for values in bank(taught))
     taught.forget("new.txt")
-    assert not any(values.any() for values in taught.method.adapter.parameters()) and len(taught.beliefs) == 0
+    assert not any(values.any() for values in bank(taught)) and len(taught.beliefs) == 0
     taught.undo(), taught.undo()
     assert answers(taught, NOW, THEN) == ["Cy Dorn", "Ada Bree"]
 

@@ -5,7 +5,8 @@
     m = sum of softmax(s) V[slots]   over the slots of every head; with a gate: W_o (m * silu(W_g x + b_g))
 
 V is zero at birth, so installing it changes no logit. Only rows of V are ever taught, and only those that a lesson has open:
-their gradient is sparse, and a step costs what it touches, however many slots there are.
+their gradient is sparse, and a step costs what it touches, however many slots there are. Rows lie one after the other in the
+order in which they were opened: a slot has a place among them, or none (-1) and holds zeros.
 
 Shape suffixes: N slots, S slots a token, D width of the model, T tokens, R rows, P pairs of a token and a slot.
 """
@@ -13,7 +14,6 @@ Shape suffixes: N slots, S slots a token, D width of the model, T tokens, R rows
 from __future__ import annotations
 
 import contextlib
-import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
@@ -25,6 +25,7 @@ from torch.nn import functional
 from accrete.adapters.product_keys import ProductKeys, Shape, at_random, looking_with, of_start
 from accrete.errors import HistoryError, ModelError
 from accrete.lm import batch
+from accrete.lm.allocator import untouched
 from accrete.lm.heard import Hearing, hearing_width
 from accrete.lm.model import LM, weights_digest
 
@@ -33,38 +34,33 @@ Choose = Callable[[int, Tensor], Tensor]
 
 
 class ReadSlots(torch.autograd.Function):
-    """m [T, D] = sum over S of weight * V[slot]. The gradient of V is sparse, and of the `open_R` rows alone.
+    """m [T, D] = sum over S of weight * V[place]. The gradient of V is sparse, and of the `open_R` places alone.
 
-    None is given for the slots and their weights: where a token looks is not what a lesson teaches.
+    None is given for the places and their weights: where a token looks is not what a lesson teaches.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, values_ND: Tensor, held_N: Tensor, slots_TS: Tensor, weights_TS: Tensor, open_R: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(slots_TS, weights_TS, open_R)
+    def forward(ctx: Any, values_ND: Tensor, places_TS: Tensor, weights_TS: Tensor, open_R: Tensor) -> Tensor:
+        ctx.save_for_backward(places_TS, weights_TS, open_R)
         ctx.size = values_ND.shape
-        return found(values_ND, held_N, slots_TS, weights_TS)
+        return found(values_ND, places_TS, weights_TS)
 
     @staticmethod
-    def backward(ctx: Any, gradient_TD: Tensor) -> tuple[Tensor, None, None, None, None]:
-        slots_TS, weights_TS, open_R = ctx.saved_tensors
-        rows_RD = gathered(slots_TS, weights_TS, open_R, gradient_TD)
-        return (
-            torch.sparse_coo_tensor(open_R[None], rows_RD, ctx.size, is_coalesced=True, check_invariants=False),
-            None,
-            None,
-            None,
-            None,
+    def backward(ctx: Any, gradient_TD: Tensor) -> tuple[Tensor, None, None, None]:
+        places_TS, weights_TS, open_R = ctx.saved_tensors
+        rows_RD = gathered(places_TS, weights_TS, open_R, gradient_TD)
+        gradient_ND = torch.sparse_coo_tensor(
+            open_R[None], rows_RD, ctx.size, is_coalesced=True, check_invariants=False
         )
+        return gradient_ND, None, None, None
 
 
-def found(values_ND: Tensor, held_N: Tensor, slots_TS: Tensor, weights_TS: Tensor) -> Tensor:
-    """[T, D]: the weighted sums of the rows that hold something. The others are zero and are not fetched."""
-    held_TS = held_N[slots_TS]
+def found(values_ND: Tensor, places_TS: Tensor, weights_TS: Tensor) -> Tensor:
+    """[T, D]: the weighted sums of the rows that have a place. The others are zero and are not fetched."""
+    held_TS = places_TS >= 0
     counts_T = held_TS.sum(1)
     return functional.embedding_bag(
-        slots_TS[held_TS],
+        places_TS[held_TS],
         values_ND,
         offsets=counts_T.cumsum(0) - counts_T,
         mode="sum",
@@ -72,17 +68,17 @@ def found(values_ND: Tensor, held_N: Tensor, slots_TS: Tensor, weights_TS: Tenso
     )
 
 
-def gathered(slots_TS: Tensor, weights_TS: Tensor, rows_R: Tensor, vectors_TD: Tensor) -> Tensor:
-    """[R, D]: for each of the rows, in rising order, the weighted sum of the vectors of the tokens that read it."""
+def gathered(places_TS: Tensor, weights_TS: Tensor, rows_R: Tensor, vectors_TD: Tensor) -> Tensor:
+    """[R, D]: for each of the places, in rising order, the weighted sum of the vectors of the tokens that read there."""
     if not len(rows_R):
         return vectors_TD.new_zeros(0, vectors_TD.shape[1])
-    place_P = torch.searchsorted(rows_R, slots_TS.flatten())
-    found_P = torch.nonzero(rows_R[place_P.clamp(max=len(rows_R) - 1)] == slots_TS.flatten()).flatten()
-    place_P, order = place_P[found_P].sort(stable=True)
+    which_P = torch.searchsorted(rows_R, places_TS.flatten())
+    found_P = torch.nonzero(rows_R[which_P.clamp(max=len(rows_R) - 1)] == places_TS.flatten()).flatten()
+    which_P, order = which_P[found_P].sort(stable=True)
     reads_P = found_P[order]
-    counts_R = torch.bincount(place_P, minlength=len(rows_R))
+    counts_R = torch.bincount(which_P, minlength=len(rows_R))
     return functional.embedding_bag(
-        reads_P // slots_TS.shape[1],
+        reads_P // places_TS.shape[1],
         vectors_TD,
         offsets=counts_R.cumsum(0) - counts_R,
         mode="sum",
@@ -91,30 +87,44 @@ def gathered(slots_TS: Tensor, weights_TS: Tensor, rows_R: Tensor, vectors_TD: T
 
 
 class Table(nn.Module):
-    """V [N, D], zero at birth, and what each lesson wrote into it, in their order: of a row the last stands."""
+    """V, zero at birth, and what each lesson wrote into it, in their order: of a row the last stands.
+
+    `values` [N, D] begins with the rows that were opened, in that order; `place_N` says which of them is a slot's.
+    """
 
     def __init__(self, slots: int, width: int, device: torch.device):
         super().__init__()
-        self.values = nn.Parameter(untouched(slots, width, device))
+        self.values = nn.Parameter(untouched(slots, width, device=device))
+        self.place_N = torch.full((slots,), -1, device=device)
         self.writes: dict[
             str, tuple[Tensor, Tensor]
         ] = {}  # lesson -> rows [R] in rising order, and their values [R, D]
-        self._held_N = torch.zeros(slots, dtype=torch.bool, device=device)  # what may be other than zero
-        self._open_N = torch.zeros_like(self._held_N)  # since the last write was noted
+        self._held = 0  # rows that have a place: they may be other than zero
+        self._open_N = torch.zeros(slots, dtype=torch.bool, device=device)  # since the last write was noted
 
     @torch.no_grad()
     def read(self, slots_TS: Tensor, weights_TS: Tensor) -> Tensor:
-        return found(self.values, self._held_N, slots_TS, weights_TS)
+        return found(self.values, self.place_N[slots_TS], weights_TS)
 
     def read_to_write(self, slots_TS: Tensor, weights_TS: Tensor, open_R: Tensor) -> Tensor:
         """The same, with gradients for the open rows."""
         self.open(open_R)
-        found_TD = ReadSlots.apply(self.values, self._held_N, slots_TS, weights_TS, open_R)  # type: ignore[no-untyped-call]
+        places_R = self.place_N[open_R].sort().values
+        found_TD = ReadSlots.apply(self.values, self.place_N[slots_TS], weights_TS, places_R)  # type: ignore[no-untyped-call]
         return cast(Tensor, found_TD)
+
+    @torch.no_grad()
+    def holds(self, rows_R: Tensor) -> Tensor:
+        """[R, D]: what these rows hold now."""
+        places_R = self.place_N[rows_R]
+        return self.values[places_R.clamp(min=0)] * (places_R >= 0)[:, None]
 
     def open(self, rows_R: Tensor) -> None:
         """These may be written from now on."""
-        self._open_N[rows_R] = self._held_N[rows_R] = True
+        new_R = rows_R[self.place_N[rows_R] < 0]
+        self.place_N[new_R] = torch.arange(self._held, self._held + len(new_R), device=new_R.device)
+        self._held += len(new_R)
+        self._open_N[rows_R] = True
 
     @torch.no_grad()
     def note(self, lesson: str) -> int:
@@ -122,19 +132,21 @@ class Table(nn.Module):
         if lesson in self.writes:
             self._open_N[self.writes.pop(lesson)[0]] = True
         rows_R = torch.nonzero(self._open_N).flatten()
-        self.writes[lesson] = rows_R, self.values[rows_R].clone()
+        self.writes[lesson] = rows_R, self.holds(rows_R)
         self._open_N[rows_R] = False
         return len(rows_R)
 
     @torch.no_grad()
     def become(self, writes: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Hold exactly what these lessons wrote, one after the other."""
-        self.values[self._held_N] = 0.0
-        self._held_N.zero_()
-        self._open_N.zero_()
+        self.values[: self._held] = 0.0
+        self.place_N.fill_(-1)
+        self._held = 0
         self.writes = dict(writes)
         for rows_R, values_RD in self.writes.values():
-            self.values[rows_R], self._held_N[rows_R] = values_RD, True
+            self.open(rows_R)
+            self.values[self.place_N[rows_R]] = values_RD
+        self._open_N.zero_()
 
     @torch.no_grad()
     def forget(self, lesson: str) -> tuple[int, Tensor]:
@@ -177,19 +189,8 @@ class Table(nn.Module):
         for name in names[names.index(lesson) :]:
             rows_R, values_RD = self.writes[name]
             again_R = self._open_N[rows_R]
-            self.writes[name] = rows_R, torch.where(again_R[:, None], self.values[rows_R], values_RD)
+            self.writes[name] = rows_R, torch.where(again_R[:, None], self.holds(rows_R), values_RD)
         self._open_N.zero_()
-
-
-def untouched(rows: int, width: int, device: torch.device) -> Tensor:
-    """Zeros [rows, width]; on the CPU a row takes memory once it is written: pages of 4 kB that nobody has touched."""
-    if device.type != "cpu":
-        return torch.zeros(rows, width, device=device)
-    pages = mmap.mmap(-1, rows * width * torch.float32.itemsize)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # else one row of some systems brings two megabytes with it
-        with contextlib.suppress(OSError):
-            pages.madvise(mmap.MADV_NOHUGEPAGE)
-    return torch.frombuffer(pages, dtype=torch.float32).view(rows, width)
 
 
 def _meeting(one_R: Tensor, other_R: Tensor) -> tuple[Tensor, Tensor]:

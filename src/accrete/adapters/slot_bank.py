@@ -16,7 +16,7 @@ Shape suffixes: N slots, K slots a row reads, r rank, D width of the model, B ro
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -45,8 +45,10 @@ class SlotMLP(nn.Module):
         if self.slots_BK is None or self.weights_BK is None:
             return y
         rank, width = cast(Tensor, self.down_rD).shape
-        slots_BKd = functional.embedding(self.slots_BK, self.table.values, sparse=True)
-        up_BrD = (slots_BKd * self.weights_BK[..., None]).sum(1).view(-1, rank, width)
+        places_BK = self.table.place_N[self.slots_BK]
+        slots_BKd = functional.embedding(places_BK.clamp(min=0), self.table.values, sparse=True)
+        weights_BK = torch.where(places_BK < 0, 0.0, self.weights_BK)  # a slot that nobody has opened holds zeros
+        up_BrD = (slots_BKd * weights_BK[..., None]).sum(1).view(-1, rank, width)
         z_BTr = x.to(up_BrD.dtype) @ cast(Tensor, self.down_rD).T
         return y + torch.bmm(z_BTr, up_BrD).to(y.dtype)
 
@@ -86,10 +88,12 @@ class SlotBank:
                 mlp.slots_BK = mlp.weights_BK = None
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """Within it the slots that a pass reads have a gradient."""
+    def writing(self, slots: Collection[int]) -> Iterator[None]:
+        """Within it those of these slots that a pass reads have a gradient."""
+        opened_R = torch.tensor(sorted(slots), dtype=torch.int64, device=self.lm.device)
         try:
             for mlp in self.mlps.values():
+                mlp.table.open(opened_R)
                 mlp.table.requires_grad_(True)
             yield
         finally:

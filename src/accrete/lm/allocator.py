@@ -1,14 +1,22 @@
-"""Tell the C allocator to keep what training frees. Ends at one call, made before torch allocates.
+"""Memory from the system: the C allocator keeps what training frees, and tables that fill up slowly begin as no memory at all.
 
 glibc hands every large block straight back to the kernel and faults it in again at the next step: on a CPU half of a
-small model's training time goes into page faults (`benchmarks/allocator.py` shows the difference).
+small model's training time goes into page faults (`benchmarks/allocator.py` shows the difference). Ends at zeros that nobody
+has touched.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
+import mmap
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 # Numbers from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
@@ -31,3 +39,20 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _KEEP), (_M_TRIM_THRESHOLD, _KEEP), (_M_TOP_PAD, 64 * 2**20))
     return all([mallopt(name, value) == 1 for name, value in settings])
+
+
+def untouched(*shape: int, device: torch.device, anywhere: bool = False) -> torch.Tensor:
+    """Zeros in float32; on the CPU they take memory once they are written.
+
+    With `anywhere`, rows are not written from the first one on: then by the page of 4 kB even where the system gives larger.
+    """
+    import torch
+
+    if device.type != "cpu" or not math.prod(shape):
+        return torch.zeros(shape, device=device)
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    pages = mmap.mmap(-1, math.prod(shape) * torch.float32.itemsize, **private)
+    if anywhere and hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with contextlib.suppress(OSError):
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(pages, dtype=torch.float32).view(shape)

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from accrete.adapters.memory_layer import MemoryAdapter, MemoryMLP, untouched
+from accrete.adapters.memory_layer import MemoryAdapter, MemoryMLP
 from accrete.adapters.product_keys import ProductKeys, looking_with
 from accrete.data.documents import find_documents, read_document
 from accrete.data.study import text_sequences
 from accrete.data.world import World
 from accrete.errors import DocumentError
 from accrete.lm import batch
+from accrete.lm.allocator import untouched
 from accrete.lm.model import LM
 from accrete.losses.next_token import next_token
 from accrete.memory_retrofit.measure import passages
@@ -66,7 +67,7 @@ class Text:
         self.memories = {}
         for i, memory in self.adapter.memories.items():
             _make_trainable(memory.product_keys, lm.model.config.hidden_size, options.gated)
-            values_ND = untouched(options.slots, lm.model.config.hidden_size, lm.device)
+            values_ND = untouched(options.slots, lm.model.config.hidden_size, device=lm.device, anywhere=True)
             lm.anatomy.layers[i].mlp = self.memories[i] = Trained(memory, values_ND)
         named = {f"{i}/{n}": p for i, t in self.memories.items() for n, p in t.product_keys.named_parameters()}
         self.named = named

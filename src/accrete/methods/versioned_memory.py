@@ -138,7 +138,7 @@ class VersionedMemory(Method):
         if not rows:
             return Report()
         optimizer = RowAdam(self.adapter.parameters(), lr=self.config.rate)
-        with self.adapter.writing(), self.lm.in_bfloat16(frozen=True):
+        with self.adapter.writing(self.unlearned), self.lm.in_bfloat16(frozen=True):
             return fit(
                 self.lm,
                 self._batches(rows),

@@ -52,7 +52,8 @@ class RowAdam(torch.optim.Optimizer):
         v_RD = second[place_R].mul_(beta2).addcmul_(gradient_RD, gradient_RD, value=1 - beta2)
         first[place_R], second[place_R], counts[place_R] = m_RD, v_RD, count_R1.flatten()
         size_RD = v_RD / (1 - beta2**count_R1)
-        least = group["eps"] + group["floor"] * size_RD.mean().sqrt()
+        usual = size_RD.mean(dtype=torch.float64).float()  # the same, to the bit, in whatever order rows lie
+        least = group["eps"] + group["floor"] * usual.sqrt()
         step_RD = (m_RD / (1 - beta1**count_R1)) / (size_RD.sqrt_() + least)
         table.index_add_(0, rows_R, step_RD, alpha=-group["lr"])
 
