@@ -1,12 +1,13 @@
 """How many slots a lesson of sparse memory may write: learned, kept and what the base knew, against t, by selection.
 
-    python scripts/slot_curve.py OUT [--rows 300,3000,9000] [--selections tfidf,kl,random,all] [--lessons 3]
+    python scripts/slot_curve.py OUT [--rows 300,1000,3000,9000] [--selections tfidf,kl,random,all] [--lessons 3]
                                      [--set key=value]
 
 Each point is a run of its own over the first lessons of the stream `world` (twenty facts each, study items given, asked in
 held-out wordings and backwards), written to OUT/points.jsonl as it is done; killed and called again, it goes on. The table
 goes to stdout, the figure to OUT/slots.html. `all` has no t: one point, drawn across. Hub slots show as a cliff: with too few
-rows nothing is learned, and a few more cost the base.
+rows nothing is learned, and a few more cost the base. What is forgotten is finer than which sentinels come out right: how
+much less likely their answers are than before, in nats an answer.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from accrete.evaluate.report.charts import SCORES, Frame, figure_of
 from accrete.evaluate.report.markup import Series, element, series, text
 from accrete.evaluate.streams import Options, make
 from accrete.learner import Learner
+from accrete.lm.forced import log_likelihoods
+from accrete.lm.prompts import study_sequence
 from accrete.settings import parse_value
 
 FIGURES = {
     "learned": "Right after each lesson, mean",
     "kept": "All lessons, after the last",
     "sentinels": "What the base knew, at the end",
+    "forgotten": "The same: nats an answer more than before",
 }
 STYLE = """body{font:14px system-ui,sans-serif;margin:24px;max-width:1100px;color:#222}
 svg{width:100%;max-width:520px}svg text{font-size:12px;fill:#444}.grid{stroke:#ddd}.line{fill:none;stroke-width:2}
@@ -50,7 +54,7 @@ def point(selection: str, rows: int, lessons: int, config: dict[str, Any]) -> di
             study="gold",
             config=config | {"selection": selection, "rows": rows},
         )
-        asked, learned, written = [], [], 0
+        asked, learned, written, before = [], [], 0, nats_of_sentinels(learner)
         for task in stream.tasks:
             metrics = learner.learn(task.document, probes=task.probes).metrics
             learned.append(metrics["probes_after"])
@@ -64,15 +68,23 @@ def point(selection: str, rows: int, lessons: int, config: dict[str, Any]) -> di
             "learned": sum(learned) / lessons,
             "kept": learner.grade(asked),
             "sentinels": learner.kept(split="scored"),
+            "forgotten": nats_of_sentinels(learner) - before,
             "rows_written": written / lessons,
         }
 
 
+def nats_of_sentinels(learner: Learner) -> float:
+    """How unlikely the answers of the scored sentinels are, mean."""
+    sentinels = [row for row in learner.lm.sentinels if row[2] == "scored"]
+    sequences = [study_sequence(learner.lm, question, answers[0]) for question, answers, _ in sentinels]
+    return -sum(log_likelihoods(learner.lm, sequences)) / len(sequences)
+
+
 def table(points: list[dict[str, Any]]) -> str:
-    head = "| selection | t | rows written a lesson | learned | kept | sentinels |\n|---|---|---|---|---|---|\n"
+    head = "| selection | t | rows written a lesson | learned | kept | sentinels | forgotten, nats |\n|---|---|---|---|---|---|---|\n"
     return head + "".join(
         f"| {p['selection']} | {'-' if p['selection'] == 'all' else format(p['rows'], ',')} | {p['rows_written']:,.0f}"
-        f" | {p['learned']:.2f} | {p['kept']:.2f} | {p['sentinels']:.3f} |\n"
+        f" | {p['learned']:.2f} | {p['kept']:.2f} | {p['sentinels']:.3f} | {p['forgotten']:.3f} |\n"
         for p in points
     )
 
@@ -94,9 +106,11 @@ def page(points: list[dict[str, Any]]) -> str:
 
 
 def panel(key: str, said: str, shown: list[Series], found: dict[str, list[dict[str, Any]]], ticks: list[int]) -> str:
-    frame = Frame((math.log10(ticks[0]), math.log10(ticks[-1])), (0, 1))
+    most = max(1e-3, *(p[key] for points in found.values() for p in points))
+    scores = SCORES if key != "forgotten" or most > 1 else [round(most * share, 3) for share in SCORES]
+    frame = Frame((math.log10(ticks[0]), math.log10(ticks[-1])), (min(0, *scores), max(scores)))
     across = [(math.log10(t), f"{t:,}") for t in ticks]
-    drawn = [frame.grid(across, [(v, f"{v:g}") for v in SCORES], "rows of each layer that a lesson may write")]
+    drawn = [frame.grid(across, [(v, f"{v:g}") for v in scores], "rows of each layer that a lesson may write")]
     for one in shown:
         points = sorted(found[one.label], key=lambda p: p["rows"])
         places = [(frame.across(math.log10(p["rows"])), frame.up(p[key])) for p in points]
@@ -113,7 +127,7 @@ def panel(key: str, said: str, shown: list[Series], found: dict[str, list[dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--rows", default="300,3000,9000")
+    parser.add_argument("--rows", default="300,1000,3000,9000")
     parser.add_argument("--selections", default="tfidf,kl,random,all")
     parser.add_argument("--lessons", type=int, default=3)
     parser.add_argument("--set", action="append", default=[])

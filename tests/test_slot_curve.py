@@ -30,6 +30,7 @@ def point(selection: str, rows: int, learned: float, config: dict | None = None)
         "learned": learned,
         "kept": learned,
         "sentinels": 0.995,
+        "forgotten": rows / 1e5,
         "rows_written": 2 * rows,
     }
 
@@ -50,7 +51,7 @@ def test_points_that_are_there_are_not_measured_again(slot_curve, monkeypatch, c
     wanted = [row for name in selections.split(",") for row in rows[name]]
     assert [line[: len(row)] for line, row in zip(said.splitlines()[2:], wanted, strict=True)] == wanted
     page = (tmp_path / "slots.html").read_text("utf-8")
-    assert page.count("<svg") == 3 and "nan" not in page
+    assert page.count("<svg") == 4 and "nan" not in page
 
 
 def test_a_point_of_other_options_is_measured_and_noted_at_once(slot_curve, monkeypatch, capsys, tmp_path):
