@@ -81,7 +81,8 @@ def nats_of_sentinels(learner: Learner) -> float:
 
 
 def table(points: list[dict[str, Any]]) -> str:
-    head = "| selection | t | rows written a lesson | learned | kept | sentinels | forgotten, nats |\n|---|---|---|---|---|---|---|\n"
+    names = ("selection", "t", "rows written a lesson", "learned", "kept", "sentinels", "forgotten, nats")
+    head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}\n"
     return head + "".join(
         f"| {p['selection']} | {'-' if p['selection'] == 'all' else format(p['rows'], ',')} | {p['rows_written']:,.0f}"
         f" | {p['learned']:.2f} | {p['kept']:.2f} | {p['sentinels']:.3f} | {p['forgotten']:.3f} |\n"
