@@ -67,10 +67,10 @@ class Replay:
 
     def supersede(self, sequences: SequenceOf[Sequence], domain: str) -> None:
         """Drop what these are about to say anew: an old answer must not be studied against the new one."""
-        anew = {_question(sequence) for sequence in sequences}
+        anew = {question_of(sequence) for sequence in sequences}
         if domain in self.kept:
             self.version += 1
-            self.kept[domain] = [item for item in self.kept[domain] if _question(item.sequence) not in anew]
+            self.kept[domain] = [item for item in self.kept[domain] if question_of(item.sequence) not in anew]
 
     def sample(self, count: int, domain: str | None = None) -> list[Sequence]:
         """`count` different sequences of a domain, or of all; fewer when there are fewer."""
@@ -143,7 +143,7 @@ def _grams(ids: SequenceOf[int]) -> list[tuple[int, ...]]:
     return [tuple(ids[i : i + GRAM]) for i in range(max(1, len(ids) - GRAM + 1))]
 
 
-def _question(sequence: Sequence) -> tuple[int, ...]:
+def question_of(sequence: Sequence) -> tuple[int, ...]:
     """What comes before the first target, or the whole of a sequence that asks nothing."""
     asked = sequence.target_from
     return sequence.ids[:asked] if asked >= LEAST_QUESTION else sequence.ids
@@ -163,7 +163,7 @@ def _without_doubles(items: SequenceOf[Item]) -> list[Item]:
     exact: dict[tuple[int, ...], int] = {}
     for place, item in enumerate(items):
         ids = item.sequence.ids
-        question = _question(item.sequence)
+        question = question_of(item.sequence)
         signature = _signature(ids)
         for earlier in {exact[question]} if question in exact else index.query(signature):
             standing.pop(earlier, None)

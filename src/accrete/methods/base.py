@@ -161,7 +161,7 @@ def about(method: Method) -> dict[str, Any]:
 def restore(method: Method, state: State) -> None:
     """Put every part back into `state`."""
     for part in method.parts:
-        getattr(method, part).load_state_dict(state[part])
+        getattr(method, part).load_state_dict(state.get(part, {}))
     method.beliefs.load_state_dict(state.get("beliefs", {}))
 
 

@@ -23,6 +23,7 @@ from accrete.config import Config
 from accrete.data.rehearsal import Rehearsal
 from accrete.data.replay import Replay
 from accrete.data.strangers import strangers
+from accrete.data.studied import Studied
 from accrete.data.study import study_sequences
 from accrete.fit import fit
 from accrete.gates.slots import Selection, SlotGate
@@ -81,7 +82,7 @@ class SparseMemory(Method):
     """Sparse memory: tables of slots beside the MLPs of the middle blocks; a lesson writes the most surprising rows alone."""
 
     Config = Options
-    parts = ("adapter", "gate", "replay", "random")
+    parts = ("adapter", "gate", "replay", "studied", "random")
     RetrofitConfig = retrofit_options.Options
 
     def __init__(self, lm: LM, config: Options):
@@ -92,6 +93,7 @@ class SparseMemory(Method):
         self.adapter = MemoryAdapter(lm, shape, config.layers, shared=config.shared, seed=config.seed, start=self.start)
         self.gate = SlotGate(config.slots, config.selection, config.rows, self.random.generator)
         self.replay = Replay(config.replay_capacity, self.random.generator)
+        self.studied = Studied()
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
         new = study_sequences(self.lm, lesson, self.config.window)
@@ -103,6 +105,7 @@ class SparseMemory(Method):
         with self.gate.beside(list(self._read(self._strangers(lesson)))):
             report = self._write(rehearsal, self._chosen(new), progress)
         self.replay.add(new, ALL, lesson.importance)
+        self.studied.add(lesson.document.sha256, new)
         if self.config.remember:
             self.gate.remember(lesson.document.sha256, list(self._read(new)))
         written = {i: table.note(lesson.document.sha256) for i, table in self.adapter.tables.items()}
@@ -201,29 +204,29 @@ class SparseMemory(Method):
     def forget(self, sha256: str) -> Mapping[str, Any]:
         """Give the rows of a lesson what they held before it; later lessons write those that they share with it again.
 
-        Rows that no later lesson touched are restored bit for bit. The later lessons are studied in their order, from what
-        replay keeps of them. Returns how many rows there were of each kind.
+        Rows that no later lesson touched are restored bit for bit. The later lessons are studied in their order: the journal
+        has all that they studied. Returns how many rows there were of each kind.
         """
         tables = self.adapter.tables
         lessons = list(next(iter(tables.values())).writes)
         number = lessons.index(sha256)
         self.replay.drop_lesson(ALL, number + 1)
+        self.studied.drop(sha256)
         self.gate.drop(sha256)
         counts = {i: table.forget(sha256) for i, table in tables.items()}
         shared = {i: rows_R for i, (_, rows_R) in counts.items()}
         restored, again = sum(count for count, _ in counts.values()), sum(map(len, shared.values()))
         steps, enough = 0, True
         lost = {i: torch.zeros_like(rows_R, dtype=torch.bool) for i, rows_R in shared.items()}
-        for place, name in enumerate(lessons[number + 1 :], number + 1):
+        for name in lessons[number + 1 :]:
             of_it = {i: torch.isin(rows_R, tables[i].writes[name][0]) for i, rows_R in shared.items()}
-            studied = self.replay.of_lesson(ALL, place)
-            if studied and any(map(torch.any, of_it.values())):
+            if name not in self.studied.lessons:  # of a home that was written before lessons were recorded
+                lost = {i: lost[i] | of_it[i] for i in shared}
+            elif (studied := self.studied.of(name)) and any(map(torch.any, of_it.values())):
                 rows = {i: shared[i][of_it[i]] for i in shared}
                 rehearsal = self._rehearsal(studied)
                 steps += self._write(rehearsal, self._these(rows), _silent).steps
                 enough = enough and rehearsal.learned
-            elif not studied:
-                lost = {i: lost[i] | of_it[i] for i in shared}
             for table in tables.values():
                 table.rewrite(name)
         learned = again - sum(int(lost_R.sum()) for lost_R in lost.values())
@@ -232,7 +235,7 @@ class SparseMemory(Method):
         if not enough:
             how += ", not all of them as well as before"
         if again > learned:
-            how += f", {again - learned:,} are of later lessons of which replay keeps nothing: they lost these"
+            how += f", {again - learned:,} are of later lessons of which there is no record: they lost these"
         return {
             "forgot": how,
             "rows_restored": restored - again,
