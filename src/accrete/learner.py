@@ -326,8 +326,8 @@ class Learner:
             probes,
         )
 
-    def _forgotten(self, sha256: str, take_out: Callable[[str], Any]) -> Any:
-        told = take_out(sha256)
+    def _forgotten(self, sha256: str, take_out: Callable[..., Any]) -> Any:
+        told = take_out(sha256, self._told)
         self.beliefs.forget(sha256)
         return told
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from accrete import Document, Example, Learner, Probe
-from accrete.cli.lessons import studied as told
+from accrete.cli.lesson_lines import studied as told
 from accrete.data.pieces import pieces, sentence_texts
 from accrete.dreams import study as module
 from accrete.dreams.study import Options, Studied, Study, study

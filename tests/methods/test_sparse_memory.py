@@ -259,6 +259,15 @@ def test_later_lessons_are_learned_again_from_the_record_whatever_replay_keeps()
     assert list(made.studied.lessons) == [lesson("lighthouses").document.sha256]
 
 
+def test_a_lesson_that_does_not_miss_what_it_shares_is_not_studied_again():
+    made = method(selection="all", slots=64, enough=100.0)
+    learn(made, "harbours")
+    learn(made, "lighthouses")
+    found = made.forget(lesson("harbours").document.sha256)
+    assert found["rows_not_missed"] > 0 == found["rows_learned_again"] == found["rows_lost"] == found["steps"]
+    assert "answer as well without them" in found["forgot"]
+
+
 def test_a_home_of_before_the_record_is_taken_up():
     made, other = method(selection="all", slots=64), method(selection="all", slots=64)
     learn(made, "harbours")

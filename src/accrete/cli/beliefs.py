@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accrete.cli.lessons import plain_table
+from accrete.cli.lesson_lines import plain_table
 from accrete.cli.session import Session, verb
 from accrete.dates import as_iso
 from accrete.errors import DocumentError, UsageError, did_you_mean

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from accrete.cli.lessons import figure, plain_table
+from accrete.cli.lesson_lines import figure, plain_table
 from accrete.cli.session import Session, Ticker, verb
 
 if TYPE_CHECKING:

@@ -97,7 +97,7 @@ class Chat:
 
     def _learn(self, paths: str) -> None:
         from accrete.cli.desk import Desk, short, sources
-        from accrete.cli.lessons import print_lesson
+        from accrete.cli.lesson_lines import print_lesson
 
         try:
             named = shlex.split(paths)
@@ -122,7 +122,7 @@ class Chat:
             self._domain("")  # nothing is left of it
 
     def _log(self, _: str) -> None:
-        from accrete.cli.lessons import print_log
+        from accrete.cli.lesson_lines import print_log
 
         print_log(self.console, self.learner, self.learner.log()[::-1])
 

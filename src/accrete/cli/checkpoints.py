@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from accrete.cli.lessons import figure, lesson_json, plain_table
+from accrete.cli.lesson_lines import figure, lesson_json, plain_table
 from accrete.cli.session import Session, verb
 from accrete.errors import HistoryError, UsageError
 

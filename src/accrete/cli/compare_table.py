@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accrete.cli.lessons import figure, plain_table
+from accrete.cli.lesson_lines import figure, plain_table
 
 if TYPE_CHECKING:
     from rich.console import Console

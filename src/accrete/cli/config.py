@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accrete.cli.lessons import plain_table
+from accrete.cli.lesson_lines import plain_table
 from accrete.cli.session import Session, branch, verb
 from accrete.errors import LockedError, UsageError, did_you_mean
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accrete.cli.lessons import figure, plain_table, studied
+from accrete.cli.lesson_lines import figure, plain_table, studied
 from accrete.cli.session import Session, Ticker, verb
 
 if TYPE_CHECKING:

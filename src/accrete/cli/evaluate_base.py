@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from accrete.cli.lessons import plain_table
+from accrete.cli.lesson_lines import plain_table
 from accrete.cli.session import Session, verb
 from accrete.errors import UsageError
 

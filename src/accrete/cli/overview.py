@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accrete.cli.lessons import figure, nothing_yet, plain_table, reported
+from accrete.cli.lesson_lines import figure, nothing_yet, plain_table, reported
 from accrete.cli.session import Session, Ticker, verb
 
 if TYPE_CHECKING:

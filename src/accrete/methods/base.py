@@ -36,6 +36,10 @@ class Progress(Protocol):
     def __call__(self, step: int, loss: float, tokens: int = 0, of: int = 0, /) -> None: ...
 
 
+def silent(step: int, loss: float, tokens: int = 0, of: int = 0, /) -> None:
+    """Tells nobody."""
+
+
 class Part(Protocol):
     """Anything with state: an adapter, a replay buffer, the random generator."""
 
@@ -106,6 +110,12 @@ class Calibrates(Protocol):
     """The capability of methods whose gate learns from many general texts what a lesson should leave alone."""
 
     def calibrate(self, texts: Sequence[str]) -> None: ...
+
+
+class Forgets(Protocol):
+    """The capability of methods that can take one document out, exactly: None, or what there is to say of it."""
+
+    def forget(self, sha256: str, progress: Progress = silent) -> Mapping[str, Any] | None: ...
 
 
 class Retrofits(Protocol):

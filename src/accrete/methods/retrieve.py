@@ -18,7 +18,7 @@ from accrete.dates import put_at, undated
 from accrete.lm.decode import NOTHING, Conditioning
 from accrete.lm.model import LM
 from accrete.lm.tasks import ANSWER
-from accrete.methods.base import Method, Progress, RandomState
+from accrete.methods.base import Method, Progress, RandomState, silent
 from accrete.retrieval.index import PassageIndex, Ranking
 from accrete.retrieval.words import STOP_WORDS, words
 from accrete.scoring import normalise
@@ -81,9 +81,9 @@ class Retrieve(Method):
         """What is held."""
         return {"documents": self.index.documents, "passages": len(self.index)}
 
-    def forget(self, document: str) -> None:
-        """Take a document (by the sha256 of its content) out of the index, exactly."""
-        self.index.remove(document)
+    def forget(self, sha256: str, progress: Progress = silent) -> None:
+        """Take a document out of the index, exactly."""
+        self.index.remove(sha256)
 
     def _conditioning(self, query: Query) -> Conditioning:
         question = undated(query.question, query.as_of)

@@ -22,7 +22,7 @@ from accrete.lm.decode import NOTHING, Conditioning
 from accrete.lm.model import LM
 from accrete.lm.prompts import question_text, study_sequence
 from accrete.lm.states import target_states
-from accrete.methods.base import Method, Progress, RandomState
+from accrete.methods.base import Method, Progress, RandomState, silent
 from accrete.retrieval.datastore import Datastore, Neighbourhood, SideBySide
 from accrete.retrieval.depth import best_layer, candidates
 from accrete.retrieval.logits import neighbour_advantage
@@ -177,9 +177,9 @@ class RetrieveLogits(Method):
         """What is held."""
         return {"documents": self.store.documents, "states": len(self.store)}
 
-    def forget(self, document: str) -> None:
-        """Take a document (by the sha256 of its content) out of the datastore, exactly."""
-        self.store.remove(document)
+    def forget(self, sha256: str, progress: Progress = silent) -> None:
+        """Take a document out of the datastore, exactly."""
+        self.store.remove(sha256)
 
     def _shift(self, hidden_BD: Tensor, logits_BV: Tensor, asked: list[Asked]) -> Tensor:
         c = self.config

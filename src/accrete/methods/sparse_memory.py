@@ -35,7 +35,7 @@ from accrete.losses.distill import KLOnGeneral
 from accrete.losses.next_token import next_token
 from accrete.memory_retrofit import options as retrofit_options
 from accrete.memory_retrofit import run
-from accrete.methods.base import Method, Progress, RandomState
+from accrete.methods.base import Method, Progress, RandomState, silent
 from accrete.optim.rows import RowAdam
 from accrete.types import Lesson, Report
 
@@ -201,49 +201,45 @@ class SparseMemory(Method):
 
     # --- around lessons -----------------------------------------------------------------------------------------
 
-    def forget(self, sha256: str) -> Mapping[str, Any]:
-        """Give the rows of a lesson what they held before it; later lessons write those that they share with it again.
+    def forget(self, sha256: str, progress: Progress = silent) -> Mapping[str, Any]:
+        """Give the rows of a lesson what they held before it; later lessons that miss those they share write them again.
 
-        Rows that no later lesson touched are restored bit for bit. The later lessons are studied in their order: the journal
-        has all that they studied. Returns how many rows there were of each kind.
+        Rows that no later lesson touched are restored bit for bit. A later lesson misses rows where its questions cost more
+        without them than they did, and more than `enough`; such are studied in their order: the journal has all that they
+        studied. Returns how many rows there were of each kind.
         """
         tables = self.adapter.tables
         lessons = list(next(iter(tables.values())).writes)
-        number = lessons.index(sha256)
-        self.replay.drop_lesson(ALL, number + 1)
-        self.studied.drop(sha256)
+        later = lessons[lessons.index(sha256) + 1 :]
+        self.replay.drop_lesson(ALL, lessons.index(sha256) + 1)
         self.gate.drop(sha256)
+        self.studied.drop(sha256)
+        studied = {name: self.studied.of(name) for name in later}
+        nats = {name: self.lm.mean_loss(of_it) for name, of_it in studied.items() if of_it}
         counts = {i: table.forget(sha256) for i, table in tables.items()}
         shared = {i: rows_R for i, (_, rows_R) in counts.items()}
         restored, again = sum(count for count, _ in counts.values()), sum(map(len, shared.values()))
         steps, enough = 0, True
-        lost = {i: torch.zeros_like(rows_R, dtype=torch.bool) for i, rows_R in shared.items()}
-        for name in lessons[number + 1 :]:
+        learned, lost = ({i: torch.zeros_like(rows_R, dtype=torch.bool) for i, rows_R in shared.items()} for _ in "ab")
+        for name in later:
             of_it = {i: torch.isin(rows_R, tables[i].writes[name][0]) for i, rows_R in shared.items()}
             if name not in self.studied.lessons:  # of a home that was written before lessons were recorded
                 lost = {i: lost[i] | of_it[i] for i in shared}
-            elif (studied := self.studied.of(name)) and any(map(torch.any, of_it.values())):
-                rows = {i: shared[i][of_it[i]] for i in shared}
-                rehearsal = self._rehearsal(studied)
-                steps += self._write(rehearsal, self._these(rows), _silent).steps
+            elif any(map(torch.any, of_it.values())) and self._misses(studied[name], nats.get(name, 0.0)):
+                rehearsal = self._rehearsal(studied[name])
+                choose = self._these({i: shared[i][of_it[i]] for i in shared})
+                steps += self._write(rehearsal, choose, progress).steps
                 enough = enough and rehearsal.learned
+                learned = {i: learned[i] | of_it[i] for i in shared}
             for table in tables.values():
                 table.rewrite(name)
-        learned = again - sum(int(lost_R.sum()) for lost_R in lost.values())
-        how = f"{restored - again:,} rows are as they were before it"
-        how += f", {learned:,} that later lessons share were learned again" if again else ", no later lesson shares any"
-        if not enough:
-            how += ", not all of them as well as before"
-        if again > learned:
-            how += f", {again - learned:,} are of later lessons of which there is no record: they lost these"
-        return {
-            "forgot": how,
-            "rows_restored": restored - again,
-            "rows_learned_again": learned,
-            "rows_lost": again - learned,
-            "steps": steps,
-            "stopped_at_limit": not enough,
-        }
+        count_lost = sum(int(lost_R.sum()) for lost_R in lost.values())
+        count_learned = sum(int((learned[i] & ~lost[i]).sum()) for i in shared)
+        return _forgotten(restored - again, again, count_learned, count_lost, steps, enough)
+
+    def _misses(self, studied: Sequence[batch.Sequence], nats: float) -> bool:
+        """Whether what was studied costs more now than the `nats` it did, and more than `enough`."""
+        return bool(studied) and self.lm.mean_loss(studied) > max(nats, self.config.enough)
 
     def _these(self, rows: Mapping[int, Tensor]) -> Choose:
         """These rows of each table, whatever is read."""
@@ -269,4 +265,21 @@ class SparseMemory(Method):
         return run.retrofit(lm, folder, config, progress)
 
 
-def _silent(*told: Any) -> None: ...
+def _forgotten(restored: int, shared: int, learned: int, lost: int, steps: int, enough: bool) -> dict[str, Any]:
+    """What there is to say of rows: restored ones, and those that later lessons share."""
+    how = f"{restored:,} rows are as they were before it"
+    how += "" if shared else ", no later lesson shares any"
+    how += f", {learned:,} that later lessons share were learned again" if learned else ""
+    how += "" if enough else ", not all of them as well as before"
+    spared = shared - learned - lost
+    how += f", {spared:,} are shared by later lessons that answer as well without them" if spared else ""
+    how += f", {lost:,} are of later lessons of which there is no record: they lost these" if lost else ""
+    return {
+        "forgot": how,
+        "rows_restored": restored,
+        "rows_learned_again": learned,
+        "rows_not_missed": spared,
+        "rows_lost": lost,
+        "steps": steps,
+        "stopped_at_limit": not enough,
+    }

@@ -36,7 +36,7 @@ from accrete.lm.forced import log_likelihoods
 from accrete.lm.model import LM
 from accrete.lm.prompts import study_sequence
 from accrete.losses.next_token import next_token
-from accrete.methods.base import Method, Progress, RandomState
+from accrete.methods.base import Method, Progress, RandomState, silent
 from accrete.optim.rows import RowAdam
 from accrete.types import Lesson, Passage, Query, Report
 
@@ -225,7 +225,7 @@ class VersionedMemory(Method):
 
     # --- around lessons -------------------------------------------------------------------------------------------
 
-    def forget(self, sha256: str) -> Mapping[str, Any]:
+    def forget(self, sha256: str, progress: Progress = silent) -> Mapping[str, Any]:
         """Empty the slots of a lesson, but for those whose facts another lesson states too: these go on in its name."""
         emptied = {one.slot for one in self.beliefs.graph.of_lesson(sha256)}
         statements = self.beliefs.forget(sha256)
