@@ -8,6 +8,7 @@ facts: auto     read by the model where the method learns facts, else not at all
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -106,8 +107,12 @@ class Believing:
         """What a lesson states, after what it contradicts was settled."""
         if self.setting == "off":
             return Read()
-        read = settled(graph, found, items, date=date, stated_on=date or document.written, on_conflict=self.on_conflict,
-                       ask=self.ask, alike=self.alike)  # fmt: skip
+        since = None if date else since_file(document, found)
+        if since:
+            found = [replace(one, fact=replace(one.fact, valid_from=since)) for one in found]
+        read = settled(graph, found, items, date=date, stated_on=date or written(document),
+                       on_conflict=self.on_conflict, ask=self.ask, alike=self.alike)  # fmt: skip
+        read = replace(read, since_file=since)
         if self.contradicts is None:
             return read
         denied = remarks(graph, unread(document.text, found), self.contradicts)
@@ -141,6 +146,17 @@ class Believing:
         return lambda question: normalise(teacher([f"{question} Answer yes or no."], max_new_tokens=4)[0]).startswith(
             "yes"
         )
+
+
+def written(document: Document) -> str:
+    """The day a file was written; of what is no file, today."""
+    return document.written or datetime.date.today().isoformat()
+
+
+def since_file(document: Document, found: Sequence[Found]) -> str | None:
+    """The day a file was written, if nothing in it has a date: then its facts hold from that day on."""
+    dated = any(one.fact.valid_from or one.fact.valid_until for one in found)
+    return document.written if found and not dated else None
 
 
 def state(beliefs: Beliefs, lesson: Lesson, read: Read) -> list[Probe]:
@@ -196,4 +212,5 @@ def _asked(graph: FactGraph, one: Statement) -> Probe | None:
 def told(read: Read) -> dict[str, Any]:
     """What a commit keeps of what was read, in JSON's terms."""
     found: dict[str, Any] = {"facts": len(read.stated)}
+    found |= {"facts_since_file": read.since_file} if read.since_file else {}
     return found | ({"contradictions": [str(one) for one in read.contradictions]} if read.contradictions else {})

@@ -9,7 +9,6 @@ One lesson is one transaction:
 from __future__ import annotations
 
 import contextlib
-import datetime
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -129,7 +128,6 @@ class Learner:
             raise UsageError("The importance of a lesson is a number from 0.001 to 1000; 1 is normal.")
         dates = tuple(sorted(map(as_iso, dates)))
         document = document if isinstance(document, Document) else read_document(document)
-        document = document if document.written else replace(document, written=datetime.date.today().isoformat())
         with self.history.change() as active:
             if commit := indicators.earlier(active, document.sha256, None if self.reader.domains is None else domain):
                 grade = self.grade(probes, domain=commit.domain)  # the state is as it is: before and after are one
@@ -144,6 +142,7 @@ class Learner:
             made = self._studied(document)
             read = self._read(document, made.items, dates)
             facts, items = tuple(one.fact for one in read.stated), made.items
+            document = replace(document, written=believing.written(document))
             if getattr(self.method, "believes", False):  # it is measured by the questions that its facts answer
                 items = items or believing.asked(read)
             lesson = Lesson(document, passages, items, made.restatements, facts, dates, domain, importance)

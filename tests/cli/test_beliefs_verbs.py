@@ -11,6 +11,7 @@ from conftest import tiny_lm
 from typer.testing import CliRunner
 
 from accrete.cli.main import app
+from accrete.cli.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +83,22 @@ def test_of_documents_without_dates_the_file_that_was_written_later_is_believed(
         seconds = datetime.datetime(*written).timestamp()
         os.utime(tmp_path / f"{name}.txt", (seconds, seconds))
     for name in order:
-        found = call("learn", tmp_path / f"{name}.txt", "--facts", "rules", "--max-forgetting", 1).get("contradictions")
-    assert len(found) == 1 and ("written earlier (1 March 2020, that on 9 May 2022)" in found[0]) == (
-        order[1] == "early"
-    )
+        said = call("learn", tmp_path / f"{name}.txt", "--facts", "rules", "--max-forgetting", 1, form="")
+        since = {"early": "1 March 2020", "late": "9 May 2022"}[name]
+        assert f"without a date, so from {since} on, when the file was written (--date says otherwise)" in said
+    assert ('contradicts "Ann Bly"' in said) == (order[1] == "late")
     assert [row["value"] for row in call("facts", "Pitholm")] == ["Cy Dorn"]
+    assert [row["value"] for row in call("facts", "Pitholm", "--as-of", "2021")] == ["Ann Bly"]
+    assert call("facts", "Pitholm", "--as-of", "2019") == []
+
+
+@pytest.mark.parametrize("verb", [("ask", "Who?"), ("why", "Who?"), ("facts", "Pitholm")])
+def test_a_wrong_date_is_told_before_any_model_is_loaded(call, monkeypatch, tmp_path, verb):
+    monkeypatch.setattr(Session, "learner", lambda *told, **named: pytest.fail("the model was loaded"))
+    for date in ("31 February 2020", "2020-13"):
+        assert "is no date" in call(*verb, "--as-of", date, code=2)
+    (tmp_path / "one.txt").write_text("The mayor of Pitholm is Ann Bly.")
+    assert '"2020-13" is no date' in call("learn", tmp_path / "one.txt", "--date", "2020-13", code=2)
 
 
 def test_facts_and_history_know_dates(learned, call):

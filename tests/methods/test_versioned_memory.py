@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import os
+
 import pytest
 import torch
 from conftest import tiny_lm
@@ -57,13 +60,15 @@ def test_a_new_value_gets_a_slot_and_what_is_said_again_keeps_its_own(taught):
 
 
 def test_what_is_not_believed_is_kept_and_not_what_its_lesson_is_measured_by(taught):
-    taught.learn(Document("late.txt", "The mayor of Pitholm is Cy Dorn.", written="2022-05-09"))
+    """Beside statements with dates, those without are ordered by the day of their file."""
+    late = "The mayor of Pitholm is Cy Dorn. In 2019, the port of Pitholm is Elm."
+    taught.learn(Document("late.txt", late, written="2022-05-09"))
     early = Document(
-        "early.txt", "The mayor of Pitholm is Ann Bly. The river of Pitholm is the Oss.", written="2020-03-01"
+        "early.txt", "The mayor of Pitholm is Ann Bly. In 2018, the river of Pitholm is the Oss.", written="2020-03-01"
     )
     commit = taught.learn(early)
     assert "written earlier" in commit.metrics["contradictions"][0]
-    river = taught.learn(Document("river.txt", "The river of Pitholm is the Oss."))
+    river = taught.learn(Document("river.txt", "In 2018, the river of Pitholm is the Oss."))
     assert commit.metrics["tokens"] == river.metrics["tokens"]
     assert [one.value for one in taught.beliefs.graph.history("Pitholm", "mayor")] == ["Ann Bly", "Cy Dorn"]
     assert answers(taught, "What is the mayor of Pitholm?") == ["Cy Dorn"]
@@ -118,6 +123,31 @@ def test_forgetting_a_document_leaves_what_others_say_too(taught):
     assert not any(values.any() for values in bank(taught)) and len(taught.beliefs) == 0
     taught.undo(), taught.undo()
     assert answers(taught, NOW, THEN) == ["Cy Dorn", "Ada Bree"]
+
+
+def test_a_text_without_dates_holds_from_the_day_of_its_file_in_either_order(taught, tmp_path):
+    """Unless --date says since when; a text with dates of its own keeps them, and what it says without one always held."""
+    files = {"2019-05-03": "The mayor of Pitholm is Ann Bly. The river of Pitholm is the Oss.",
+             "2022-02-01": "The mayor of Pitholm is Cy Dorn."}  # fmt: skip
+    for day, text in files.items():
+        (tmp_path / f"{day}.txt").write_text(text)
+        noon = datetime.datetime.fromisoformat(f"{day}T12:00").timestamp()
+        os.utime(tmp_path / f"{day}.txt", (noon, noon))
+    spans = []
+    for order in (list(files), list(files)[::-1]):
+        commits = [taught.learn(tmp_path / f"{day}.txt") for day in order]
+        assert [commit.metrics["facts_since_file"] for commit in commits] == order
+        spans.append([(one.value, one.valid_from, one.valid_until) for one in taught.beliefs.graph.history("Pitholm")])
+        taught.undo(), taught.undo()
+    assert sorted(spans[0]) == sorted(spans[1]) == [
+        ("Ann Bly", "2019-05-03", "2022-02-01"), ("Cy Dorn", "2022-02-01", None), ("the Oss", "2019-05-03", None)
+    ]  # fmt: skip
+    commit = taught.learn(tmp_path / "2019-05-03.txt", dates=["2017"])
+    assert "facts_since_file" not in commit.metrics
+    assert {one.valid_from for one in taught.beliefs.graph.history("Pitholm")} == {"2017"}
+    (tmp_path / "mixed.txt").write_text("In 2020, the mayor of Gorm is Ann Bly. The river of Gorm is the Oss.")
+    assert "facts_since_file" not in taught.learn(tmp_path / "mixed.txt").metrics
+    assert [one.valid_from for one in taught.beliefs.graph.history("Gorm")] == ["2020", None]
 
 
 def test_a_rejected_value_is_not_written_and_branches_are_both_read(taught):

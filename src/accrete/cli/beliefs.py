@@ -28,6 +28,7 @@ def facts(
     as_of: Annotated[str | None, typer.Option(help="What held at a date, as in 2024-05 [what holds now].")] = None,
 ) -> None:
     """Show what is believed, with its dates and documents."""
+    date = as_iso(as_of) if as_of is not None else datetime.date.today().isoformat()
     learner = session.learner()
     graph = learner.beliefs.graph
     if not subject and as_of is None:
@@ -39,11 +40,7 @@ def facts(
         return
     if subject:
         _known(graph, subject)
-    _print(
-        session,
-        learner,
-        graph.at(as_iso(as_of) if as_of is not None else datetime.date.today().isoformat(), subject or None),
-    )
+    _print(session, learner, graph.at(date, subject or None))
 
 
 @verb
@@ -72,6 +69,7 @@ def why(
     """Answer a question, and show which facts, documents and lessons stand behind the answer."""
     if not question.strip():
         raise DocumentError("The question is empty.")
+    as_of = as_iso(as_of) if as_of is not None else None
     learner = session.learner()
     found = learner.why(question, as_of=as_of)
     rows = [_row(learner, one) for one in found.statements]

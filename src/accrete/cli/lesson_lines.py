@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from accrete.dates import spoken
+
 SHOWN = 4  # pieces that were left out
 
 if TYPE_CHECKING:
@@ -111,6 +113,8 @@ def believed(metrics: Mapping[str, Any]) -> Iterator[str]:
     """What a document contradicts, and what its lesson did to what is known next to it."""
     if metrics.get("facts"):
         yield f"facts that were read: {metrics['facts']:,}"
+        if since := metrics.get("facts_since_file"):
+            yield f"   without a date, so from {spoken(since)} on, when the file was written (--date says otherwise)"
     against = metrics.get("contradictions", [])
     yield from against[:SHOWN]
     if len(against) > SHOWN:

@@ -13,6 +13,7 @@ import typer
 from accrete.cli.desk import Desk, Source, short, sources
 from accrete.cli.lesson_lines import change, lesson_json, plain_table, print_lesson, print_log, reported
 from accrete.cli.session import Session, Ticker, check_choice, verb
+from accrete.dates import as_iso
 from accrete.errors import DocumentError, LessonError, UsageError
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def learn(
 
     if replay_general is not None:
         session = replace(session, set=[*(session.set or []), f"replay_general={replay_general}"])
+    dates = [as_iso(date)] if date is not None else []  # wrong ones are told before the model is loaded
     settings = session.settings(domain=domain, clean=clean).settings
     asked = read_probes(probes) if probes else ()
     queue = sources(paths, settings.offline)
@@ -103,7 +105,7 @@ def learn(
                 probes=asked,
                 domain=settings.domain,
                 importance=importance,
-                dates=[date] if date else [],
+                dates=dates,
                 left_out=left_out,
             )
         except (DocumentError, LessonError) as error:
@@ -146,6 +148,7 @@ def ask(
 
     if not question.strip():
         raise DocumentError("The question is empty.")
+    as_of = as_iso(as_of) if as_of is not None else None
     passage = read_document(context).text if context else ""
     learner = session.learner()
     answer = learner.ask(question, context=passage, domain=domain, as_of=as_of, max_new_tokens=max_new_tokens)

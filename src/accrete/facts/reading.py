@@ -41,6 +41,7 @@ class Read:
     stated: tuple[Stated, ...] = ()
     contradictions: tuple[Contradiction | Remark, ...] = ()
     several: tuple[Several, ...] = ()
+    since_file: str | None = None  # from when on its facts hold, where the text has no date and nobody gave one
 
 
 def settled(
