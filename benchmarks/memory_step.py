@@ -63,7 +63,7 @@ def sparse(options: argparse.Namespace) -> Callable[[], None]:
     """A step of what the method does."""
     import torch
 
-    from accrete.adapters.memory_layer import Table
+    from accrete.adapters.memory_table import Table
     from accrete.adapters.product_keys import ProductKeys, Shape, at_random, looking_with
     from accrete.gates.slots import SlotGate
     from accrete.optim.rows import RowAdam

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from accrete.adapters.memory_layer import MemoryAdapter, ReadSlots, Table, found, gathered
+from accrete.adapters.memory_layer import MemoryAdapter
+from accrete.adapters.memory_table import ReadSlots, Table, found, gathered
 from accrete.adapters.product_keys import ProductKeys, Shape, at_random
 from accrete.errors import HistoryError, ModelError, UsageError
 from accrete.lm.batch import Sequence, collate
@@ -340,13 +341,16 @@ def test_rows_written_again_are_noted_where_they_were():
         with torch.no_grad():
             table.values[table.place_N[rows]] = float(ord(name))
         table.note(name)
+    wrote = table.writes["c"]
     _, shared = table.forget("b")
     assert shared.tolist() == [3] and held(table)[:, 0].tolist() == [97, 97, 97, 0, 99, 0]
+    assert table.writes["c"] is wrote, "what a commit would have to store anew"
+    assert [part.tolist() for part in table.again["c"]] == [[3], [[0.0]]]
     table.read_to_write(shared[:, None], torch.ones(1, 1), shared)
     with torch.no_grad():
         table.values[table.place_N[shared]] = 7.0
     table.rewrite("c")
-    table.become(dict(table.writes))
+    table.become(dict(table.writes), dict(table.again))
     assert held(table)[:, 0].tolist() == [97, 97, 97, 7, 99, 0]
 
 
@@ -364,7 +368,7 @@ def test_rows_written_again_are_none_of_earlier_lessons():
         with torch.no_grad():
             table.values[table.place_N[every]] = value
         table.rewrite(name)
-    assert {name: values[0].item() for name, (_, values) in table.writes.items()} == {"a": 97, "c": 5, "d": 6}
+    assert {name: table.written(name)[1][0].item() for name in table.writes} == {"a": 97, "c": 5, "d": 6}
 
 
 def test_where_no_row_is_open_nothing_is_gathered():
@@ -398,6 +402,7 @@ def test_state_holds_written_rows_alone_and_comes_back():
         ({"2/one/rows": torch.tensor([1.0, 5, 6])}, "another shape"),
         ({"2/one/values": torch.zeros(3, 5)}, "another shape"),
         ({"2/one/values": None}, "another shape"),
+        ({"2/one/again/rows": torch.tensor([2]), "2/one/again/values": torch.zeros(1, 64)}, "nobody had written"),
     ],
 )
 def test_a_state_of_another_memory_is_refused_and_changes_nothing(change, said):

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from accrete.adapters.memory_layer import Table
+from accrete.adapters.memory_table import Table
 from accrete.errors import HistoryError, ModelError
 from accrete.lm.model import LM
 
