@@ -77,7 +77,8 @@ def sparse(options: argparse.Namespace) -> Callable[[], None]:
     )
     values_RD = torch.randn(len(written_R), width, generator=generator)
     table.become({"earlier lessons": (written_R.to(device), values_RD.to(device))})
-    gate.note({0: keys.look(torch.randn(4_096, width + HEARD, device=device))[0]})
+    general_TQ = torch.randn(4_096, width + HEARD, generator=generator)
+    gate.note({0: keys.look(general_TQ.to(device))[0]})
     optimizer = RowAdam([table.values], lr=1e-3, floor=0.15)
     batches = batches_of(options)
     of_lesson = itertools.islice(batches_of(options), options.batches)
@@ -129,6 +130,7 @@ def measure(
     command += ["--anew"] * anew
     for name in ("width", "tokens", "rows", "batches", "per", "steps", "device"):
         command += [f"--{name}", str(getattr(options, name))]
+    print(f"{kind}, {slots:,} slots" + (", tokens anew" if anew else ""), file=sys.stderr, flush=True)
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise SystemExit(f"{kind} with {slots:,} slots failed: {ran.stderr.strip().splitlines()[-1:]}")
@@ -196,6 +198,7 @@ def main() -> None:
     }
     for kind, measured in (("full", full), ("anew", anew)):
         result |= {f"ms_{kind}_{name}": one["ms"] for name, one in measured.items()}
+        result |= {f"peak_mb_{kind}_{name}": one["peak_mb"] for name, one in measured.items()}
         result[f"growth_{kind}"] = measured["1m"]["ms"] / measured["16k"]["ms"]
     result |= {f"peak_mb_{name}": one["peak_mb"] for name, one in found.items()}
     result["peak_mb_dense"] = peer["peak_mb"]

@@ -15,14 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from accrete.evaluate.report.charts import SCORES, Frame, figure_of
 from accrete.evaluate.report.markup import Series, element, series, text
 from accrete.evaluate.streams import Options, make
+from accrete.gates.slots import Selection
 from accrete.learner import Learner
 from accrete.lm.forced import log_likelihoods
 from accrete.lm.prompts import study_sequence
@@ -55,7 +57,8 @@ def point(selection: str, rows: int, lessons: int, config: dict[str, Any]) -> di
             config=config | {"selection": selection, "rows": rows},
         )
         asked, learned, written, before = [], [], 0, nats_of_sentinels(learner)
-        for task in stream.tasks:
+        for number, task in enumerate(stream.tasks, 1):
+            print(f"{selection}, t {rows:,}: lesson {number} of {lessons}", file=sys.stderr, flush=True)
             metrics = learner.learn(task.document, probes=task.probes).metrics
             learned.append(metrics["probes_after"])
             written += metrics["rows_written"]
@@ -91,7 +94,7 @@ def table(points: list[dict[str, Any]]) -> str:
 
 
 def page(points: list[dict[str, Any]]) -> str:
-    """The three figures, a panel each."""
+    """A panel for each of the figures."""
     found = {
         name: [p for p in points if p["selection"] == name] for name in dict.fromkeys(p["selection"] for p in points)
     }
@@ -133,13 +136,16 @@ def main() -> None:
     parser.add_argument("--lessons", type=int, default=3)
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
+    selections = options.selections.split(",")
+    if not set(selections) <= set(get_args(Selection)) or not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", options.rows):
+        parser.error(f"--selections are of {', '.join(get_args(Selection))}, and --rows are numbers, between commas")
     options.out.mkdir(parents=True, exist_ok=True)
     config = {key: parse_value(value, key) for key, _, value in (given.partition("=") for given in options.set)}
     rows, path = [int(t) for t in options.rows.split(",")], options.out / "points.jsonl"
     done = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
     same = {(p["selection"], p["rows"]): p for p in done if (p["lessons"], p["config"]) == (options.lessons, config)}
     points = []
-    for selection in options.selections.split(","):
+    for selection in selections:
         for t in rows[-1:] if selection == "all" else rows:
             if (selection, t) not in same:
                 same[selection, t] = point(selection, t, options.lessons, config)

@@ -150,8 +150,17 @@ def of_start(start: Mapping[str, Tensor], layer: int, shape: Shape, width: int, 
         )
     if set(found) - wanted.keys() or any(t.shape != wanted[name] for name, t in found.items()):
         raise ModelError(
-            f"The start of the memories was trained for another shape than this (layer {layer}: {shape.slots:,} slots,"
-            f" {shape.heads} heads, keys of {shape.key_width}, looking with {looks_with} numbers);"
+            f"The start of the memories was trained for another shape (layer {layer}: {_shape_of(found)}) than this"
+            f" ({shape.slots:,} slots, {shape.heads} heads, keys of {shape.key_width}, looking with {looks_with} numbers);"
             " the option start=none begins without it."
         )
     return found
+
+
+def _shape_of(start: Mapping[str, Tensor]) -> str:
+    """What a start was trained for, as far as its tensors say it."""
+    keys, queries = start["keys"], start["queries"]
+    if keys.ndim != 4 or queries.ndim != 2:
+        return "of no memory"
+    heads, _, half, width = keys.shape
+    return f"{half**2:,} slots, {heads} heads, keys of {2 * width}, looking with {queries.shape[1]} numbers"

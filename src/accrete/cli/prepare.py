@@ -97,17 +97,24 @@ def retrofit(
         ticker.done()
     result = {"file": str(file), "method": settings.method, "seconds": round(time.monotonic() - started, 1)} | figures
     told = [f"wrote {file}; use it with {' '.join(_to_use(file, config, method.Config()))}",
-            f"or keep it: accrete config set {settings.method}.start {file}", *_told(figures)]  # fmt: skip
+            f"or keep it: {'; '.join(_to_keep(str(settings.method), file, config, method.Config()))}", *_told(figures)]  # fmt: skip
     session.print(result, lambda console: console.print("\n".join(told), markup=False))
 
 
 def _to_use(file: Path, made: "BaseModel", usual: "BaseModel") -> Iterator[str]:
+    yield from (f"--set {name}={value}" for name, value in _in_lessons(file, made, usual))
+
+
+def _to_keep(method: str, file: Path, made: "BaseModel", usual: "BaseModel") -> Iterator[str]:
+    yield from (f"accrete config set {method}.{name} {value}" for name, value in _in_lessons(file, made, usual))
+
+
+def _in_lessons(file: Path, made: "BaseModel", usual: "BaseModel") -> Iterator[tuple[str, Any]]:
     """What lessons are to be told: the file, and what it was made for where lessons would do otherwise."""
-    yield f"--set start={file}"
+    yield "start", file
     for name in getattr(made, "as_in_lessons", ()):
         if (value := getattr(made, name)) != getattr(usual, name):
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            yield f"--set {name}={shown}"
+            yield name, ",".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def _told(figures: Mapping[str, Any]) -> Iterator[str]:

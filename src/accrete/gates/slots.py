@@ -124,6 +124,8 @@ class SlotGate:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state.get("slots") != self.slots:
             raise HistoryError("The saved counts are of a memory of another size.")
+        if not _whole(state):
+            raise HistoryError("The saved counts of what is read are not whole.")
         self.reset()
         self.batches = int(state["batches"])
         for layer in [int(key.partition("/")[0]) for key in state if key.endswith("/rows")]:
@@ -140,6 +142,15 @@ class SlotGate:
             rows_R, of_reads_R, of_texts_R = (state[f"{name}/{part}"] for part in _SAVED)
             self.lessons[lesson][int(of_layer)] = rows_R, of_reads_R, of_texts_R
         self._count_most()
+
+
+def _whole(state: Mapping[str, Any]) -> bool:
+    """Whether each of its parts is there with those that belong to it."""
+    layers = {key.partition("/")[0] for key in state if key.endswith("/rows")}
+    lessons = {key.removesuffix("/slots") for key in state if key.endswith("/slots")}
+    needed = {f"{layer}/{part}" for layer in layers for part in ("rows", "reads", "containing")}
+    needed |= {f"{lesson}/{part}" for lesson in lessons for part in _SAVED} | {"batches", "lessons"}
+    return needed <= state.keys() and {lesson.rpartition("/")[0] for lesson in lessons} <= set(state["lessons"])
 
 
 def _common(texts: Sequence[Mapping[int, Tensor]]) -> Common:

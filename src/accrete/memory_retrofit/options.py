@@ -11,7 +11,7 @@ from accrete.config import Config
 
 
 class Options(Config):
-    as_in_lessons: ClassVar = ("layers", "slots", "heads", "top_k", "key_width")  # a start is of no other shape
+    as_in_lessons: ClassVar = ("layers", "slots", "heads", "top_k", "key_width")  # it is made for these
     objective: Literal["wordings", "text"] = "wordings"  # questions in other words look alike; or next token on text
     steps: int = Field(600, ge=1)  # in all; more of them go on with a run that is there
     # the memory

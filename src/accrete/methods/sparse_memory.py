@@ -220,7 +220,8 @@ class SparseMemory(Method):
         shared = {i: rows_R for i, (_, rows_R) in counts.items()}
         restored, again = sum(count for count, _ in counts.values()), sum(map(len, shared.values()))
         steps, enough = 0, True
-        learned, lost = ({i: torch.zeros_like(rows_R, dtype=torch.bool) for i, rows_R in shared.items()} for _ in "ab")
+        none = {i: torch.zeros_like(rows_R, dtype=torch.bool) for i, rows_R in shared.items()}
+        learned, lost = none, none
         for name in later:
             of_it = {i: torch.isin(rows_R, tables[i].writes[name][0]) for i, rows_R in shared.items()}
             if name not in self.studied.lessons:  # of a home that was written before lessons were recorded
@@ -267,13 +268,17 @@ class SparseMemory(Method):
 
 def _forgotten(restored: int, shared: int, learned: int, lost: int, steps: int, enough: bool) -> dict[str, Any]:
     """What there is to say of rows: restored ones, and those that later lessons share."""
-    how = f"{restored:,} rows are as they were before it"
-    how += "" if shared else ", no later lesson shares any"
-    how += f", {learned:,} that later lessons share were learned again" if learned else ""
+    how = f"{restored:,} rows that are as they were before it"
+    how += "" if shared else "; no later lesson shares any"
+    how += f", and {learned:,} that later lessons share: these wrote them again" if learned else ""
     how += "" if enough else ", not all of them as well as before"
     spared = shared - learned - lost
-    how += f", {spared:,} are shared by later lessons that answer as well without them" if spared else ""
-    how += f", {lost:,} are of later lessons of which there is no record: they lost these" if lost else ""
+    how += (
+        f", and {spared:,} that later lessons share: as before it too, for they answer as well without"
+        if spared
+        else ""
+    )
+    how += f", and {lost:,} of later lessons of which there is no record: they lost these" if lost else ""
     return {
         "forgot": how,
         "rows_restored": restored,
