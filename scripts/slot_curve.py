@@ -111,7 +111,7 @@ def page(points: list[dict[str, Any]]) -> str:
 
 def panel(key: str, said: str, shown: list[Series], found: dict[str, list[dict[str, Any]]], ticks: list[int]) -> str:
     most = max(1e-3, *(p[key] for points in found.values() for p in points))
-    scores = SCORES if key != "forgotten" or most > 1 else [round(most * share, 3) for share in SCORES]
+    scores = SCORES if key != "forgotten" or most > 1 else [round(1.1 * most * share, 3) for share in SCORES]
     frame = Frame((math.log10(ticks[0]), math.log10(ticks[-1])), (min(0, *scores), max(scores)))
     across = [(math.log10(t), f"{t:,}") for t in ticks]
     drawn = [frame.grid(across, [(v, f"{v:g}") for v in scores], "rows of each layer that a lesson may write")]

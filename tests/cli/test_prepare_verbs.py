@@ -101,6 +101,7 @@ def test_the_use_of_slots_is_told_before_and_after(call, texts, tmp_path):
     for part in (
         "memory_layer.start",
         "--set slots=64 --set heads=2 --set top_k=4 --set key_width=16",
+        "accrete config set sparse_memory.slots 64; accrete config set sparse_memory.heads 2",
         "before, layer 1: confused",
         "after, layer 2: confused",
         "top 1 percent",
