@@ -96,8 +96,9 @@ def retrofit(
     finally:
         ticker.done()
     result = {"file": str(file), "method": settings.method, "seconds": round(time.monotonic() - started, 1)} | figures
-    told = [f"wrote {file}; use it with {' '.join(_to_use(file, config, method.Config()))}",
-            f"or keep it: {'; '.join(_to_keep(str(settings.method), file, config, method.Config()))}", *_told(figures)]  # fmt: skip
+    keep = "; ".join(_to_keep(str(settings.method), file, config, method.Config()))
+    told = [f"wrote {file}; use it with {' '.join(_to_use(file, config, method.Config()))}", f"or keep it: {keep}"]
+    told += _told(figures)
     session.print(result, lambda console: console.print("\n".join(told), markup=False))
 
 
