@@ -53,6 +53,9 @@ class Reader:
         """The answer to one question, piece by piece."""
         self._check_domain(query.domain)
         (conditioning,) = self.conditionings([query])
+        if conditioning.also:  # what is said after what depends on all of it
+            yield self.answer([query], max_new_tokens)[0].text
+            return
         pieces = self._written(query, conditioning, max_new_tokens)
         if conditioning.again is None:
             yield from pieces

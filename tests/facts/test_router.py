@@ -27,6 +27,10 @@ FACTS = (
     Fact("Tolvane", "mayor", "Cy Dorn", "2020-03"),
     Fact("Tolvane", "river", "the Mern"),
     Fact("Tolvane Mill", "owner", "Bo Karst", "2018"),
+    Fact("Vonnat Mill", "owner", "Bo Karst", "2021"),
+    Fact("Kirk Mill", "owner", "Sy Umber", "2018"),
+    Fact("Kirk Mill", "owner", "Bo Karst", "2020"),
+    Fact("Kirk Mill", "owner", "Al Drey", "2022"),
     Fact("the Mern", "cargo", "oil", "2018"),
     Fact("Who sings the song of the old harbour?", AS_ASKED, "Zed Quill"),
 )
@@ -60,7 +64,11 @@ def said(router, question, as_of=None, **options):
         ("Who was the mayor of Tolvane seven years ago?", ["Ada Bree"]),
         ("As of 2017, who is the mayor of Tolvane?", None),  # before the first statement nothing is known
         ("Who is the owner of Tolvane Mill?", ["Bo Karst"]),  # the longer name
-        ("Of what or whom is Bo Karst the owner?", ["Tolvane Mill"]),
+        ("Of what or whom is Bo Karst the owner?", ["Tolvane Mill", "Vonnat Mill"]),  # of all that are his now
+        ("As of 2019, of what or whom is Bo Karst the owner?", ["Tolvane Mill"]),
+        ("As of 2021, of what or whom is Bo Karst the owner?", ["Tolvane Mill", "Vonnat Mill", "Kirk Mill"]),
+        ("Of what or whom is Sy Umber the owner?", ["Kirk Mill"]),  # of none any more: of the one that was
+        ("As of 2017, of what or whom is Sy Umber the owner?", None),
         ("What is the river of Tolvane?", ["the Mern"]),
         ("What is the cargo of the Mern?", ["oil"]),
         ("Who sings the song of the old harbour?", ["Zed Quill"]),

@@ -220,3 +220,20 @@ def test_on_the_embedded_model_it_learns_what_changed_and_keeps_what_was(embedde
         if probe.kind == "changed"
     ]
     assert learner.grade(wrong) <= 0.1  # the old value is not what is said now
+
+
+def test_where_several_things_are_true_all_are_said(home):
+    """Branched or many by nature, forwards and backwards; a date leaves out what did not hold yet."""
+    learner = Learner(
+        tiny_lm(layers=2), method="versioned_memory", home=home, config=SMALL, facts="rules", on_conflict="branch"
+    )
+    learner.learn(Document("old.txt", OLD))
+    learner.learn(Document("new.txt", NEW + " In 2020, the mayor of Pitholm is Cy Dorn."))
+    assert answers(learner, NOW, THEN) == ["Ada Bree and Cy Dorn", "Ada Bree"]
+    assert answers(learner, "Of what or whom is Cy Dorn the mayor?") == ["Tolvane and Pitholm"]
+    found = learner.ask(NOW, max_new_tokens=12)
+    assert [one.document for one in found.sources] == ["old.txt", "new.txt"]
+    assert "".join(learner.stream_answer(NOW, max_new_tokens=12)) == "Ada Bree and Cy Dorn"
+    third = "In 2022, the mayor of Tolvane is Su Kan."
+    learner.learn(Document("third.txt", third))
+    assert answers(learner, NOW, THEN) == ["Ada Bree, Cy Dorn and Su Kan", "Ada Bree"]

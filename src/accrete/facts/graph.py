@@ -276,10 +276,12 @@ class FactGraph:
     def __len__(self) -> int:
         return int(self._database.execute("SELECT count(*) FROM facts").fetchone()[0])
 
-    def at(self, date: str, subject: str | None = None, relation: str | None = None) -> list[Statement]:
-        """What held at a date, of everything or of this subject and relation, in the order in which it was read."""
+    def at(
+        self, date: str, subject: str | None = None, relation: str | None = None, value: str | None = None
+    ) -> list[Statement]:
+        """What held at a date, of everything or of this subject, relation and value, in the order in which it was read."""
         check_date(date)
-        where, given = _of(subject, relation)
+        where, given = _of(subject, relation, value)
         return self._read(f"WHERE {_AT} AND {_NOT_OVER} AND {_NOT_EMPTY}{where} ORDER BY id", date=date, **given)
 
     def active(self, subject: str | None = None, relation: str | None = None) -> list[Statement]:
@@ -379,8 +381,9 @@ class FactGraph:
         return [Statement(*row) for row in rows]
 
 
-def _of(subject: str | None, relation: str | None) -> tuple[str, dict[str, str]]:
-    """Conditions for a subject and a relation, and what they are filled with."""
-    given = {"subject": subject, "relation": relation}
-    found = {name: normalise(value) for name, value in given.items() if value is not None}
+def _of(subject: str | None, relation: str | None, value: str | None = None) -> tuple[str, dict[str, str]]:
+    """Conditions for a subject, a relation and a value, and what they are filled with."""
+    given = {"subject": subject and normalise(subject), "relation": relation and normalise(relation)}
+    given["value"] = value and value_key(value)
+    found = {name: key for name, key in given.items() if key is not None}
     return "".join(f" AND {name}_key = :{name}" for name in found), found

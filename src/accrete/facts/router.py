@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from accrete.dates import only_date, put_at, undated
+from accrete.dates import begun, only_date, put_at, undated
 from accrete.facts.graph import Asked, FactGraph, Named, Statement
 from accrete.retrieval.words import STOP_WORDS, telling, words
 from accrete.scoring import normalise
@@ -93,7 +93,10 @@ class Router:
     def _route(self, alike: float, found: Candidate, date: str) -> Route | None:
         one, asked, _ = found
         backwards = is_backwards(one, asked)
-        held = [one] if backwards else self.graph.at(date, one.subject, one.relation)
+        if backwards:  # all subjects that have this value; where none has it any more, the one that had it
+            held = self.graph.at(date, None, one.relation, one.value) or [one] * begun([one.valid_from or ""], date)
+        else:
+            held = self.graph.at(date, one.subject, one.relation)
         return Route(tuple(held), asked.question, alike, date, backwards) if held else None
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,7 +39,8 @@ class Conditioning:
 
     `within` is a context in which the model runs for this row (the adapter of a domain, say), `reading` one that is told what
     stands beside each row that runs (slots of its own, say). Rows of one batch share them and the `layer`; `answer` forms its
-    batches so, and where an answer is "not stated", it asks once more with `again` in place of this.
+    batches so, and where an answer is "not stated", it asks once more with `again` in place of this. What is answered with
+    each of `also` is true as well and said with it.
     """
 
     passages: tuple[Passage, ...] = ()
@@ -51,6 +52,7 @@ class Conditioning:
     instruction: str = ""  # said before the passages
     sources: Callable[[], tuple[Passage, ...]] = tuple  # where else an answer came from, asked when it is written
     again: Conditioning | None = None
+    also: tuple[Conditioning, ...] = ()
 
 
 NOTHING = Conditioning()
@@ -141,6 +143,40 @@ def answer(
     that its conditioning names.
     """
     conditionings = conditionings or [NOTHING] * len(queries)
+    options |= {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    if any(one.also for one in conditionings):
+        every = [(query, each) for query, one in zip(queries, conditionings, strict=True) for each in apart(one)]
+        found = iter(answer(lm, [q for q, _ in every], conditionings=[each for _, each in every], **options))
+        return [_together([next(found) for _ in apart(one)]) for one in conditionings]
+    return _answer_each(lm, queries, conditionings, **options)
+
+
+def apart(conditioning: Conditioning) -> list[Conditioning]:
+    """A conditioning and what is also said, each alone."""
+    return [replace(conditioning, also=()), *conditioning.also]
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Different answers in one: "Ada, Bo and Cy"."""
+    different = list({normalise(text): text for text in texts if text}.values())
+    return " and ".join(filter(None, (", ".join(different[:-1]), *different[-1:])))
+
+
+def _together(answers: SequenceOf[Answer]) -> Answer:
+    if len(answers) == 1:
+        return answers[0]
+    sources = dict.fromkeys(source for one in answers for source in one.sources)
+    return Answer(listed(one.text for one in answers), sum(one.tokens for one in answers), tuple(sources))
+
+
+def _answer_each(
+    lm: LM,
+    queries: SequenceOf[Query],
+    conditionings: SequenceOf[Conditioning],
+    max_new_tokens: int,
+    batch_size: int,
+    **options: Any,
+) -> list[Answer]:
     prompts = [
         prompt_ids(lm, query.question, context_of(query, conditioning), reserve=max_new_tokens)
         for query, conditioning in zip(queries, conditionings, strict=True)

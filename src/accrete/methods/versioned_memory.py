@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -42,6 +43,7 @@ from accrete.types import Lesson, Passage, Query, Report
 
 STEPS = 8  # an epoch, at least, where there are few questions: a slot that is seldom stepped on says it in few wordings
 FEW = 60  # questions about anything that a lesson studies at least, for the same reason
+SAID = 31  # values that are said beside the first of a relation that has several
 APART = 2  # epochs between two looks at what is learned
 
 
@@ -211,17 +213,17 @@ class VersionedMemory(Method):
         written = [one for one in route.statements if one.slot is not None]  # others are being learned just now
         if not written:
             return NOTHING
-        said = max(written, key=lambda one: (one.valid_from or "", one.id))  # of several values the latest is spoken
-        return Conditioning(
-            beside=[_place(said, route.backwards)], reading=self._reading, sources=lambda: self._sources(route)
-        )
+        written.sort(key=lambda one: (one.valid_from or "", one.id))
+        of_slot = {_place(one, route.backwards): one for one in written}
+        first, *others = [
+            Conditioning(beside=[place], reading=self._reading, sources=partial(self._sources, one))
+            for place, one in of_slot.items()
+        ]
+        return replace(first, also=tuple(others[:SAID]))  # where several things are true, all are said
 
-    def _sources(self, route: Route) -> tuple[Passage, ...]:
-        found = []
-        for one in route.statements:
-            name, _ = self.beliefs.graph.document(one.document) or ("", None)
-            found.append(Passage(f"{one.relation} of {one.subject}: {one.value}", name, one.start or 0, one.end or 0))
-        return tuple(found)
+    def _sources(self, one: Statement) -> tuple[Passage]:
+        name, _ = self.beliefs.graph.document(one.document) or ("", None)
+        return (Passage(f"{one.relation} of {one.subject}: {one.value}", name, one.start or 0, one.end or 0),)
 
     # --- around lessons -------------------------------------------------------------------------------------------
 
