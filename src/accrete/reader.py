@@ -169,7 +169,12 @@ class Reader:
         elif not any(one.process or one.reading for one in beside):
             with beside[0].within():
                 return self.lm.mean_loss(study)
-        return -sum(log_likelihoods(self.lm, study, beside)) / sum(sequence.targets for sequence in study)
+        every = [(row, each) for row, one in zip(study, beside, strict=True) for each in decode.apart(one)]
+        found = iter(log_likelihoods(self.lm, [row for row, _ in every], [each for _, each in every]))
+        likely = [
+            max(next(found) for _ in decode.apart(one)) for one in beside
+        ]  # one of several that are true is right
+        return -sum(likely) / sum(sequence.targets for sequence in study)
 
     # --- domains ------------------------------------------------------------------------------------------------
 

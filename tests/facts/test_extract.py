@@ -40,6 +40,8 @@ def facts(text: str, **options) -> list[Fact]:
         ("Since 2020 the mayor of Tolvane has been Ada.", Fact("Tolvane", "mayor", "Ada", "2020")),
         ("The owner of Pitholm Mill is Dr. J. Smith.", Fact("Pitholm Mill", "owner", "Dr. J. Smith")),
         ("Ada is the keeper of Pitholm Mill since 1850.", Fact("Pitholm Mill", "keeper", "Ada", "1850")),
+        ("In 2019, a member of the Larkmoor Choir is Jana Oss.", Fact("the Larkmoor Choir", "member", "Jana Oss", "2019")),
+        ("Piet Solm is one of the patrons of Vonnat.", Fact("Vonnat", "patrons", "Piet Solm")),
     ],
 )  # fmt: skip
 def test_simple_sentences_are_read_by_rules(sentence, fact):
@@ -58,6 +60,9 @@ def test_simple_sentences_are_read_by_rules(sentence, fact):
         "Note: bring milk",
         "Who is the mayor of Tolvane?",
         "He left early.",
+        "A third of the Houses is empty.",
+        "Vonnat is a village of 300 people and Oster a number of the Farms.",
+        "Love is a kind of Madness.",
         "It rained: a lot.",
         "a | b\n",
         "\n\n# Tolvane\n",

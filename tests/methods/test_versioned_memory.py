@@ -237,3 +237,13 @@ def test_where_several_things_are_true_all_are_said(home):
     third = "In 2022, the mayor of Tolvane is Su Kan."
     learner.learn(Document("third.txt", third))
     assert answers(learner, NOW, THEN) == ["Ada Bree, Cy Dorn and Su Kan", "Ada Bree"]
+
+
+def test_one_of_several_does_not_end_the_others(taught):
+    """"A member of": in documents of their own and of different dates."""
+    taught.learn(Document("first.txt", "In 2019, a member of the Guild is Ada Bree."))
+    commit = taught.learn(Document("second.txt", "In 2021, Cy Dorn is a member of the Guild."))
+    assert "contradictions" not in commit.metrics
+    members = "Name the member of the Guild."
+    assert answers(taught, members, f"As of 2020, {members}") == ["Ada Bree and Cy Dorn", "Ada Bree"]
+    assert commit.metrics["loss_after"] < commit.metrics["loss_before"] - 1  # what was said already counts for nothing

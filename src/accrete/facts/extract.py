@@ -3,7 +3,7 @@
 Two readers, and what both find counts once, as the first has it:
 
     rules    "In 2020, the mayor of Tolvane is Ada.", "Tolvane's mayor is Ada.", "Ada is the mayor of Tolvane.", "mayor: Ada",
-             "Mayor of Tolvane on 3 May 2020: Ada (since 2018)"
+             "Mayor of Tolvane on 3 May 2020: Ada (since 2018)", "Bo is a member of the Guild." (of which there may be more)
     model    a language model lists the facts of each passage (lm/tasks.py: LIST_FACTS) that the rules did not read whole,
              then of each sentence of which nothing was found: alone it is read more surely, and named less well (LOG.md)
 
@@ -39,10 +39,12 @@ _SAID = r"(?:is|was|are|were|became|has been|have been)"
 _NOBODY = frozenset("it he she they this that these those here there what which who one note not".split())
 _NAME = r"[^\s,;:|][^,;:|]{0,80}?"
 _OF = rf"(?P<subject>(?=[A-Z\d]|the ){_NAME}|(?!.* of ){_NAME})"  # a name, else what comes last
+_ONE = r"(?P<several>[Aa]n?|[Oo]ne of the)"  # "a member of": there may be more
+_COUNTED = frozenset("number kind sort type part lot pair piece form set series third quarter half majority".split())
 _RULES = (
-    re.compile(rf"^[Tt]he (?P<relation>[a-z][\w -]{{1,40}}?) of {_OF} {_SAID} (?P<value>\S.{{0,120}})$"),
+    re.compile(rf"^(?:[Tt]he|{_ONE}) (?P<relation>[a-z][\w -]{{1,40}}?) of {_OF} {_SAID} (?P<value>\S.{{0,120}})$"),
     re.compile(rf"^(?P<subject>{_NAME})['’]s (?P<relation>[a-z][\w -]{{1,40}}?) {_SAID} (?P<value>\S.{{0,120}})$"),
-    re.compile(rf"^(?P<value>{_NAME}) {_SAID} the (?P<relation>[a-z][\w -]{{1,40}}?) of {_OF}$"),
+    re.compile(rf"^(?P<value>{_NAME}) {_SAID} (?:the|{_ONE}) (?P<relation>[a-z][\w -]{{1,40}}?) of {_OF}$"),
 )
 _COLON = re.compile(  # "Head of government of Chile on 3 May 2020: Ada (since 2018)"
     r"^(?:[Tt]he )?(?P<relation>[A-Za-z][\w -]{1,40}?) of (?P<subject>(?:the )?[A-Z\d][^,;:|]{0,80}?)"
@@ -58,11 +60,12 @@ _HEADING = re.compile(r"^\s*#+\s*(?P<subject>\S.*?)\s*#*\s*$")
 
 @dataclass(frozen=True)
 class Found:
-    """A fact, and the characters [start, end) of its document that say it."""
+    """A fact, and the characters [start, end) of its document that say it; `several` where there may be more such values."""
 
     fact: Fact
     start: int
     end: int
+    several: bool = False
 
 
 def extract(
@@ -141,17 +144,18 @@ def by_rules(passage: Passage, subject: str = "") -> Iterator[Found]:
                 yield Found(Fact(subject, row["relation"].strip(), row["value"]), *_place(passage, start, row.span()))
         else:
             for sentence in _sentences(Passage(line, passage.document, passage.start + start, 0)):
-                if fact := _of_sentence(sentence.text):
-                    yield Found(fact, sentence.start, sentence.end)
+                if said := _of_sentence(sentence.text):
+                    yield Found(said[0], sentence.start, sentence.end, said[1])
 
 
-def _of_sentence(sentence: str) -> Fact | None:
+def _of_sentence(sentence: str) -> tuple[Fact, bool] | None:
+    """The fact, and whether it is one of several."""
     if sentence.rstrip().endswith("?"):
         return None
     text = sentence.strip().rstrip(".")
     if said := _COLON.match(text):
         relation = said["relation"][:1].lower() + said["relation"][1:]
-        return Fact(said["subject"], relation, said["value"], _iso(said["since"] or said["at"]))
+        return Fact(said["subject"], relation, said["value"], _iso(said["since"] or said["at"])), False
     dates: dict[str, str] = {}
     for place in (_FIRST, _LAST):
         if not dates and (said := place.search(text)):
@@ -162,8 +166,15 @@ def _of_sentence(sentence: str) -> Fact | None:
         if said := rule.match(text[:1].upper() + text[1:] if rule is _RULES[2] else text):
             if {said["subject"].split()[0].lower(), said["value"].split()[0].lower()} & _NOBODY:
                 return None
-            return Fact(said["subject"], said["relation"], said["value"], _iso(since), _iso(until))
+            several = bool(said.groupdict().get("several"))
+            if several and (said["relation"] in _COUNTED or not all(map(_named, (said["subject"], said["value"])))):
+                return None
+            return Fact(said["subject"], said["relation"], said["value"], _iso(since), _iso(until)), several
     return None
+
+
+def _named(name: str) -> bool:
+    return name.startswith("the ") or name[0].isupper()
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:

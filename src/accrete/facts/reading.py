@@ -66,6 +66,7 @@ def settled(
     name = {id(one): other.fact for one, other in zip(found, written, strict=True)}
     facts = [one.fact for one in found]
     several = tuple(("", relation) for relation in with_several_values(facts))
+    several += tuple(dict.fromkeys((one.fact.subject, one.fact.relation) for one in found if one.several))
     of_fact, rest = answered(facts, items)
     asked = {Fact(item.question, AS_ASKED, item.answer, date): item for item in rest}
     kept, against, branched = settle(graph, [*facts, *asked], on_conflict, ask, several, stated_on or date)
