@@ -115,7 +115,7 @@ class Believing:
         read = replace(read, since_file=since)
         if self.contradicts is None:
             return read
-        denied = remarks(graph, unread(document.text, found), self.contradicts)
+        denied = remarks(graph, unread(document.text, found), self.contradicts, date or written(document))
         return replace(read, contradictions=(*read.contradictions, *denied))
 
     def route(self, method: Method, query: Query) -> Route | None:

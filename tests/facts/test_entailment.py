@@ -8,7 +8,7 @@ from conftest import tiny_lm, tokenizer
 from transformers import BertConfig, BertForSequenceClassification
 
 from accrete.errors import ModelError
-from accrete.facts.entailment import Inference, remarks
+from accrete.facts.entailment import LATEST, Inference, remarks
 from accrete.facts.extract import by_rules, unread
 from accrete.facts.graph import FactGraph
 from accrete.learner import Learner
@@ -23,6 +23,7 @@ def graph():
         made.add_document("abc", "town.txt", "2018")
         made.add(Fact("Tolvane", "mayor", "Ada Bree", "2018"), document="abc")
         made.add(Fact("Tolvane", "founder", "Cy", "2010", "2012"), document="abc")
+        made.add(Fact("Tolvane", "bridge", "Elm Bridge", "2030"), document="abc")
         made.add(Fact("Pitholm", "mayor", "Di"), document="abc")
         yield made
 
@@ -40,13 +41,28 @@ def test_a_sentence_meets_what_holds_of_the_subjects_that_it_names(graph):
         return ["Nobody" in sentence for _, sentence in pairs]
 
     sentences = ["Nobody has led Tolvane since the flood.", "Tolvane is wet.", "It rains."]
-    found = remarks(graph, [*sentences, sentences[0]], contradicts)
+    found = remarks(graph, [*sentences, sentences[0]], contradicts, "2026-06-01")
     assert asked == [("The mayor of Tolvane is Ada Bree.", sentence) for sentence in sentences[:2]]
     assert [str(one) for one in found] == [
         'contradicts "Ada Bree" (mayor of Tolvane; town.txt), as it seems, without stating a fact, so that stands:'
         ' "Nobody has led Tolvane since the flood."'
     ]
-    assert remarks(graph, ["It rains."], contradicts) == []
+    assert remarks(graph, ["It rains."], contradicts, "2026") == []
+
+
+def test_what_holds_is_seen_at_the_date_of_a_sentence_or_of_its_document(graph):
+    def premises(sentence: str, date: str) -> list[str]:
+        asked = []
+        remarks(graph, [sentence], lambda pairs: [bool(asked.append(premise)) for premise, _ in pairs], date)
+        return asked
+
+    ada, cy, elm = (f"The {one} of Tolvane is" for one in ("mayor", "founder", "bridge"))
+    assert premises("Tolvane is wet.", "2011") == [f"{cy} Cy."]
+    assert premises("In 2011 Tolvane was wet.", "2026") == [f"{cy} Cy."]
+    assert premises("Tolvane is wet.", "2031") == [f"{ada} Ada Bree.", f"{elm} Elm Bridge."]
+    for year in range(2000, 2000 + 2 * LATEST):
+        graph.add(Fact("Tolvane", f"flood of {year}", "high", str(year)))
+    assert len(premises("Tolvane is wet.", "2300")) == LATEST
 
 
 LABELS = ("entailment", "neutral", "CONTRADICTION")

@@ -52,7 +52,12 @@ def test_it_knows_what_a_naive_list_knows(statements, date):
             graph.add(Fact(subject, relation, value, since, until))
         for subject in ("Ada", "Bo"):
             for relation in ("mayor", "price"):
-                assert values(graph.at(date, subject, relation)) == naive(statements, date, subject, relation)
+                held = graph.at(date, subject, relation)
+                assert values(held) == naive(statements, date, subject, relation)
+                assert [one for one in graph.history(subject, relation) if one.holds(date)] == held
+        for value in ("one", "two", "three"):
+            held = graph.at(date, relation="mayor", value=value)
+            assert held == [one for one in graph.at(date, relation="mayor") if one.value == value]
 
 
 @given(st.lists(STATEMENTS, min_size=1, max_size=10), st.lists(STATEMENTS, max_size=6))

@@ -240,7 +240,7 @@ def test_where_several_things_are_true_all_are_said(home):
 
 
 def test_one_of_several_does_not_end_the_others(taught):
-    """"A member of": in documents of their own and of different dates."""
+    """ "A member of": in documents of their own and of different dates."""
     taught.learn(Document("first.txt", "In 2019, a member of the Guild is Ada Bree."))
     commit = taught.learn(Document("second.txt", "In 2021, Cy Dorn is a member of the Guild."))
     assert "contradictions" not in commit.metrics

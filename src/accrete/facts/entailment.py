@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from accrete.dates import only_date
 from accrete.errors import ModelError
 from accrete.facts.graph import FactGraph, Statement
 from accrete.facts.questions import AS_ASKED
@@ -17,6 +18,7 @@ from accrete.scoring import normalise
 
 Contradicts = Callable[[Sequence[tuple[str, str]]], list[bool]]
 """Of pairs of a premise and a sentence, whether the sentence cannot be true where the premise is."""
+LATEST = 64  # statements, at most, that a sentence is put to
 BATCH = 16
 LONGEST = 256  # tokens of a premise and a sentence
 
@@ -36,14 +38,17 @@ class Remark:
         return f'{said}: "{self.sentence}"'
 
 
-def remarks(graph: FactGraph, sentences: Iterable[str], contradicts: Contradicts) -> list[Remark]:
-    """Which of these sentences, of which no fact was read, contradict what holds of a subject that they name."""
-    pairs = [
-        (sentence, named.statement)
-        for sentence in dict.fromkeys(sentences)
-        for named in graph.named_in(sentence)[0]
-        if named.statement.valid_until is None and not named.nested
-    ]
+def remarks(graph: FactGraph, sentences: Iterable[str], contradicts: Contradicts, date: str) -> list[Remark]:
+    """Which of these sentences, of which no fact was read, contradict what holds of a subject that they name.
+
+    That is at the date that a sentence names, or else at this one; of a subject of which much is known, the LATEST statements.
+    """
+    pairs = []
+    for sentence in dict.fromkeys(sentences):
+        at = only_date(sentence) or date
+        about = [one.statement for one in graph.named_in(sentence)[0] if one.statement.holds(at) and not one.nested]
+        about.sort(key=lambda one: (one.valid_from or "", one.id))
+        pairs += [(sentence, one) for one in about[-LATEST:]]
     found = contradicts([(_said(old), sentence) for sentence, old in pairs])
     documents = {old.document: graph.document(old.document) for _, old in pairs}
     return [

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from accrete.dates import check_date
+from accrete.dates import begun, check_date
 from accrete.errors import HistoryError, UsageError
 from accrete.facts.values import value_key
 from accrete.scoring import normalise
@@ -80,6 +80,11 @@ class Statement:
     parent: int | None
     contradicts: int | None
     usage: int
+
+    def holds(self, date: str) -> bool:
+        """Whether it held at a date, as `FactGraph.at` has it."""
+        over = self.valid_until is not None and self.valid_until[: len(date)] <= date
+        return begun([self.valid_from or ""], date) and not over
 
     @property
     def fact(self) -> Fact:
