@@ -16,8 +16,9 @@ from torch import Tensor
 
 from accrete.errors import HistoryError
 from accrete.facts.contradiction import Several
-from accrete.facts.graph import FactGraph, Statement
+from accrete.facts.graph import FactGraph
 from accrete.facts.reading import Stated
+from accrete.facts.statements import Statement
 from accrete.types import Fact
 
 
@@ -43,7 +44,9 @@ class Beliefs:
             for subject, relation in several:
                 self.graph.declare_several(relation, subject=subject)
             for one in stated:
-                added = self.graph.add(one.fact, stated_on=date, document=lesson, span=one.span, lesson=lesson)
+                added = self.graph.add(
+                    one.fact, stated_on=date, document=lesson, span=one.span, lesson=lesson, beside=one.beside
+                )
                 for item in one.questions:
                     self.graph.add_question(added.id, item.question, item.answer)
         self._lessons[lesson] = None
@@ -92,16 +95,25 @@ class Beliefs:
             fact = Fact(one.subject, one.relation, one.value, one.valid_from, one.stated_until)
             questions = [[asked.question, asked.answer] for asked in self.graph.questions_of([one.id])]
             facts.append([*astuple(fact), one.start, one.end, one.slot, questions])
-        return {"document": name, "date": date, "facts": facts, "several": self._several.get(lesson, [])}
+        beside = [place for place, one in enumerate(self.graph.of_lesson(lesson)) if one.beside]
+        entry = {"document": name, "date": date, "facts": facts, "several": self._several.get(lesson, [])}
+        return entry | ({"beside": beside} if beside else {})
 
 
 def _restore(graph: FactGraph, lesson: str, entry: Mapping[str, Any]) -> None:
     graph.add_document(lesson, entry["document"], entry["date"], lesson)
     for subject, relation in entry["several"]:
         graph.declare_several(relation, subject=subject)
-    for *fact, start, end, slot, questions in entry["facts"]:
-        span = None if start is None else (start, end)
-        added = graph.add(Fact(*fact), stated_on=entry["date"], document=lesson, span=span, lesson=lesson, slot=slot)
+    for place, (*fact, start, end, slot, questions) in enumerate(entry["facts"]):
+        added = graph.add(
+            Fact(*fact),
+            stated_on=entry["date"],
+            document=lesson,
+            span=None if start is None else (start, end),
+            lesson=lesson,
+            slot=slot,
+            beside=place in entry.get("beside", ()),
+        )
         for question, answer in questions:
             graph.add_question(added.id, question, answer)
 

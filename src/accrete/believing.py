@@ -24,14 +24,15 @@ from accrete.errors import ModelError, UsageError, did_you_mean
 from accrete.facts.contradiction import Contradiction, OnConflict
 from accrete.facts.entailment import Contradicts, Inference, remarks
 from accrete.facts.extract import Found, extract, unread
-from accrete.facts.graph import FactGraph, Statement
+from accrete.facts.graph import FactGraph
 from accrete.facts.reading import Ask, Read, settled
 from accrete.facts.router import Route, Router, is_backwards
+from accrete.facts.statements import Statement
 from accrete.lm.alike import Alike
 from accrete.lm.model import LM
 from accrete.methods.base import Method
 from accrete.scoring import normalise
-from accrete.store.expectations import Judge
+from accrete.store.expectations import Expectation, Judge
 from accrete.types import Answer, Document, Example, Lesson, Probe, Query
 
 SETTINGS = ("auto", "model", "rules", "off")
@@ -124,6 +125,11 @@ class Believing:
             return cast("Route | None", own([query])[0])
         return Router(method.beliefs.graph, self.alike).routes([(query.question, query.as_of)])[0]
 
+    def behind(self, method: Method, query: Query) -> tuple[Statement, ...]:
+        """The statements that answer a question; none where the asker brings a text to read."""
+        route = self.route(method, query) if len(method.beliefs) and not query.context else None
+        return route.statements if route else ()
+
     @functools.cached_property
     def contradicts(self) -> Contradicts | None:
         """Who finds contradictions in free text, if anybody was named."""
@@ -138,9 +144,9 @@ class Believing:
         general = [question for question, _ in self.lm.background[:128]] or general_prompts()
         return Alike(self.lm, self.lm.layers * 5 // 8, general)
 
-    def judge(self) -> Judge | None:
-        """Asks the teacher a question that is answered yes or no; None without one that can be asked."""
-        if not self.teacher or self.offline:
+    def judge(self, expected: Sequence[Expectation]) -> Judge | None:
+        """Asks the teacher a question that is answered yes or no; None without one that can be asked, or need."""
+        if not self.teacher or self.offline or not any(one.judge for one in expected):
             return None
         teacher = Teacher(self.teacher, offline=self.offline)
         return lambda question: normalise(teacher([f"{question} Answer yes or no."], max_new_tokens=4)[0]).startswith(
@@ -185,14 +191,14 @@ def asked(read: Read) -> tuple[Example, ...]:
 def neighbours(graph: FactGraph, stated: Sequence[Statement], most: int = CHECKED) -> list[Probe]:
     """Questions about what stands nearest to these statements and was there before: what they may have disturbed.
 
-    What they superseded is asked as of its own date.
+    What they superseded is asked as of its own date; of what is equally near, what was asked for most comes first.
     """
     own = {one.id for one in stated}
     near: dict[int, Statement] = {}
-    around = [graph.neighbours(one.id, limit=most) for one in stated]
+    around = [graph.neighbours(one.id, limit=2 * most) for one in stated]
     for way in ("history", "same_subject", "named", "same_relation"):
-        for found in around:
-            near |= {one.id: one for one in found[way] if one.id not in own and one.id not in near}
+        beside = sorted((one for found in around for one in found[way]), key=lambda one: -one.usage)
+        near |= {one.id: one for one in beside if one.id not in own and one.id not in near}
         if len(near) >= most:
             break
     return [probe for one in list(near.values())[:most] if (probe := _asked(graph, one))]

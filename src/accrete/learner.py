@@ -40,6 +40,7 @@ from accrete.store.history import History
 from accrete.store.home import check_home, check_room, default_home
 from accrete.store.journal import Commit, Journal, now
 from accrete.store.sentinels import provide_sentinels, read_sentinels
+from accrete.store.usage import Usage
 from accrete.store.watch import Watch
 from accrete.types import Answer, Document, Example, Lesson, Probe, Query
 
@@ -92,14 +93,14 @@ class Learner:
             raise UsageError(f"This model already has a learner ({self.lm.taught_by}); load another copy of it.")
         self.study = Study(self.lm, study, teacher, offline=offline)
         self.lm.taught_by = method
-        self.method_name, self.progress, self.max_forgetting = method, progress, max_forgetting
-        self.method = kind(self.lm, self.config)
+        self.progress, self.max_forgetting = progress, max_forgetting
+        self.method_name, self.method = method, kind(self.lm, self.config)
         if derive_in := getattr(self.method, "derive_in", None):
             derive_in(self.home / "derived" / f"{self.lm.digest[:16]} {method}")
         believes = getattr(self.method, "believes", False)
         self.believing = Believing(self.lm, facts, believes, on_conflict, ask_about, teacher, nli, offline=offline)
-        self.beliefs, self.expectations = self.method.beliefs, Expectations(self.home, self.lm.digest)
-        self.reader = Reader(self.lm, self.method)
+        self.beliefs, self.usage = self.method.beliefs, Usage(self.home, base := self.lm.digest)
+        self.expectations, self.reader = Expectations(self.home, base), Reader(self.lm, self.method)
         read_sentinels(self.lm, self.home)
         self.history = History(Journal(self.home), self.lm, method, self.method, self.config.model_dump())
 
@@ -218,9 +219,9 @@ class Learner:
     def _watch(self) -> Watch:
         """Looks at what the lesson must leave as it is."""
         ask = lambda prompts: [one.text for one in self.answer([Query(prompt) for prompt in prompts])]  # noqa: E731
+        self.usage.recall(self.beliefs.graph)
         expected = self.expectations.all()
-        judge = self.believing.judge() if any(one.judge for one in expected) else None
-        return Watch(expected, self.reader.grades, ask, judge)
+        return Watch(expected, self.reader.grades, ask, self.believing.judge(expected))
 
     def _told(self, step: int, loss: float, tokens: int = 0, of: int = 0) -> None:
         self.progress(f"learning, {tokens:,} of {of:,} tokens read" if tokens else "learning", step, loss)
@@ -241,13 +242,14 @@ class Learner:
         `as_of`, a date like "2021-05" or "May 2021", is put into the question; who looks things up leaves out what is later.
         """
         query = Query(asked_as_of(question, date := as_iso(as_of) if as_of else None), context, date, domain)
+        self.usage.count(self.believing.behind(self.method, query))
         return self.answer([query], max_new_tokens=max_new_tokens)[0]
 
     def why(self, question: str, *, as_of: str | None = None) -> Reason:
         """The answer to a question, and the statements that it is about; none where nothing is known that answers it."""
-        route = self.believing.route(self.method, Query(question, as_of=as_of and as_iso(as_of)))
-        answer = self.ask(question, as_of=as_of)
-        return Reason(answer) if route is None else Reason(answer, **vars(route))
+        date = as_iso(as_of) if as_of else None
+        route = self.believing.route(self.method, Query(asked_as_of(question, date), as_of=date))
+        return Reason(self.ask(question, as_of=date), **(vars(route) if route else {}))
 
     def answer(self, queries: Sequence[Query], *, max_new_tokens: int = ANSWER_TOKENS) -> list[Answer]:
         """Answer many questions in batches, greedily. UsageError for a domain that was never taught."""
@@ -257,7 +259,8 @@ class Learner:
         self, question: str, *, domain: str | None = None, max_new_tokens: int = ANSWER_TOKENS
     ) -> Iterator[str]:
         """The answer to one question, piece by piece."""
-        return self.reader.stream_answer(Query(question, domain=domain), max_new_tokens)
+        self.usage.count(self.believing.behind(self.method, query := Query(question, domain=domain)))
+        return self.reader.stream_answer(query, max_new_tokens)
 
     def generate(self, prompt: str, *, max_new_tokens: int = 100, temperature: float = 0.0, seed: int = 0) -> str:
         """Go on from `prompt` as plain text, without any chat format."""
@@ -280,9 +283,7 @@ class Learner:
     @contextlib.contextmanager
     def as_base(self) -> Iterator[Reader]:
         """Within it the model is as it was before any lesson; after it, as the last commit left it."""
-        weights = any(
-            parameter.requires_grad for parameter in self.lm.model.parameters()
-        )  # else it acts on readers alone
+        weights = any(one.requires_grad for one in self.lm.model.parameters())  # else it acts on readers alone
         taught, self.reader = self.reader, Reader(self.lm, None)
         try:
             if weights:
@@ -369,8 +370,7 @@ class Learner:
 
     def status(self) -> dict[str, Any]:
         """Layers and parameters of the model, the state of the method, and where it lives."""
-        active = self.history.active()
-        parts = {name: len(state) for name, state in method_base.state_of(self.method).items()}
+        active, parts = self.history.active(), {k: len(v) for k, v in method_base.state_of(self.method).items()}
         return self.lm.facts() | {
             "method": {"name": self.method_name, "config": self.config.model_dump(), "parts": parts}
             | {"about": method_base.about(self.method)},

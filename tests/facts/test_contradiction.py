@@ -72,28 +72,54 @@ def test_what_was_read_late_contradicts_what_held_then(graph):
 
 
 def test_supersede_reject_and_branch(graph):
-    new = [mayor("Bo", "2020"), Fact("Tolvane", "river", "Mern", "2020")]
-    for how, kept in (("supersede", new), ("reject", new[1:]), ("branch", new)):
-        written, found, several = settle(graph, new, how)
-        assert written == kept and len(found) == 1 and several == ([("Tolvane", "mayor")] if how == "branch" else [])
-        assert not graph.has_several("mayor")
-    graph.declare_several("mayor", subject="Tolvane")
-    assert graph.has_several("mayor", "tolvane") and not graph.has_several("mayor", "Vonnat")
-    for fact in new:
-        graph.add(fact)
-    assert [one.value for one in graph.at("2021", "Tolvane", "mayor")] == ["Ada Bree", "Bo"]
-    assert settle(graph, [mayor("Cy", "2023")]) == ([mayor("Cy", "2023")], [], [])
+    new, before = [mayor("Bo", "2020"), Fact("Tolvane", "river", "Mern", "2020")], len(graph)
+    for how, kept, said in (
+        ("supersede", new, "superseded from 2020"),
+        ("reject", new[1:], 'not taken, so "Bo" is not believed'),
+        ("branch", new, '"Bo" is kept beside it from 2020 on'),
+    ):
+        written, (found,), beside = settle(graph, new, how)
+        assert written == kept and str(found).endswith(said) and beside == (new[:1] if how == "branch" else [])
+        assert len(graph) == before
+
+
+def test_what_is_branched_stands_beside_what_held_and_revives_nothing(graph):
+    """The next that is not branched ends both."""
+    graph.add(mayor("Old Tom", "2010"))
+    graph.add(mayor("Bo", "2020"), beside=True)
+    held = {date: [one.value for one in graph.at(date, "Tolvane", "mayor")] for date in ("2012", "2019", "2020")}
+    assert held == {"2012": ["Old Tom"], "2019": ["Ada Bree"], "2020": ["Ada Bree", "Bo"]}
+    written, found, _ = settle(graph, [mayor("Cy", "2023")])
+    assert [one.old.value for one in found] == ["Ada Bree", "Bo"]
+    graph.add(*written)
+    assert [one.value for one in graph.at("2024", "Tolvane", "mayor")] == ["Cy"]
+    assert not graph.has_several("mayor", "Tolvane")
+
+
+def test_what_a_document_says_one_after_the_other_contradicts_what_was_believed_once(graph):
+    history = [mayor("Bo", "2019"), mayor("Cy", "2021")]
+    written, found, _ = settle(graph, history)
+    assert written == history and [(one.new.value, one.old.value) for one in found] == [("Bo", "Ada Bree")]
+    assert settle(graph, [mayor("Bo", "2017"), mayor("Cy", "2021")], "reject")[0] == [mayor("Bo", "2017")]
 
 
 def test_somebody_is_asked_about_each(graph):
     asked = []
-    written, _, _ = settle(graph, [mayor("Bo", "2020")], "ask", lambda one: asked.append(str(one)) or "reject")
-    assert written == [] and len(asked) == 1
+    written, found, _ = settle(graph, [mayor("Bo", "2020")], "ask", lambda one: asked.append(str(one)) or "reject")
+    assert written == [] and asked == ['contradicts "Ada Bree" (mayor of Tolvane; town.txt, 2018)']
+    assert str(found[0]) == asked[0] + ': not taken, so "Bo" is not believed'
 
 
 def test_relations_with_several_values_are_learned_from_one_document():
     facts = [mayor("Ada", "2018"), mayor("the Ada", "2018"), mayor("Bo", "2020"),
              Fact("Tolvane", "has a bridge", "Old Bridge"), Fact("tolvane", "Has a bridge", "New Bridge")]  # fmt: skip
-    assert with_several_values(facts) == ["has a bridge"]
-    others = [Fact(town, "has a bridge", "Bridge Street") for town in ("Ashmere", "Vonnat")]
-    assert with_several_values([*facts, *others]) == []  # of three towns one has two: somebody misread
+    with FactGraph() as graph:
+        assert with_several_values(graph, facts) == [("Tolvane", "has a bridge")]  # one town says nothing of others
+        others = [Fact(town, "has a bridge", "Bridge Street") for town in ("Ashmere", "Vonnat")]
+        assert with_several_values(graph, [*facts, *others]) == []  # of three towns one has two: somebody misread
+        more = [*facts, others[0], Fact("Ashmere", "has a bridge", "Mill Bridge")]
+        towns = [("Tolvane", "has a bridge"), ("Ashmere", "has a bridge")]
+        assert with_several_values(graph, more) == [*towns, ("", "has a bridge")]
+        graph.add(Fact("Vonnat", "has a bridge", "Elm Bridge", "2018"))
+        graph.add(Fact("Vonnat", "has a bridge", "Low Bridge", "2020"))
+        assert with_several_values(graph, more) == towns  # elsewhere one was seen to follow another

@@ -175,7 +175,7 @@ def test_where_it_was_said_is_kept_and_reading_is_counted():
         )
         assert (one.start, one.end, one.slot, one.stated_on) == (3, 9, 4, "2020-03")
         assert graph.document("abc") == ("mills.txt", "2020-03") and graph.subjects() == [("Tolvane", 1)]
-        graph.use([one.id, one.id])
+        graph.count_use([("tolvane", "mayor", "ada", "2020", 2), ("tolvane", "mayor", "ada", "", 7)])
         assert graph[one.id].usage == 2 and one.fact == said("Ada", "2020")
         graph.remove_lesson("lesson 1")
         assert graph.document("abc") is None

@@ -10,9 +10,10 @@ import torch
 from conftest import tiny_lm
 
 from accrete import Document, Learner
+from accrete.believing import neighbours
 from accrete.errors import ForgettingError, LessonError, UsageError
 from accrete.store.expectations import Expectation
-from accrete.types import Probe, Query
+from accrete.types import Fact, Probe, Query
 
 OLD = "In 2018, the mayor of Tolvane is Ada Bree. In 2018, the river of Tolvane is the Mern."
 NEW = "In 2020, the mayor of Tolvane is Cy Dorn. In 2020, the river of Tolvane is the Mern."
@@ -247,3 +248,29 @@ def test_one_of_several_does_not_end_the_others(taught):
     members = "Name the member of the Guild."
     assert answers(taught, members, f"As of 2020, {members}") == ["Ada Bree and Cy Dorn", "Ada Bree"]
     assert commit.metrics["loss_after"] < commit.metrics["loss_before"] - 1  # what was said already counts for nothing
+
+
+def test_what_somebody_asks_for_is_counted_and_what_is_measured_is_not(taught):
+    taught.learn(Document("new.txt", NEW))
+    taught.grade([Probe(NOW, ("Cy Dorn",))])
+    for question in (NOW, NOW, THEN, "Why is the sky blue?"):
+        taught.ask(question, max_new_tokens=4)
+    list(taught.stream_answer(NOW, max_new_tokens=4))
+    taught.ask(NOW, context="The mayor is Di.", max_new_tokens=4)
+    taught.usage.recall(taught.beliefs.graph)
+    assert [(one.value, one.usage) for one in taught.beliefs.graph.history("Tolvane", "mayor")] == [
+        ("Ada Bree", 1), ("Cy Dorn", 3)]  # fmt: skip
+
+
+def test_of_what_is_equally_near_the_most_asked_for_is_checked_first(home):
+    learner = Learner(tiny_lm(layers=2), method="versioned_memory", home=home, config=SMALL, facts="rules")
+    graph = learner.beliefs.graph
+    towns = [graph.add(Fact(name, "mayor", "Ada", "2018")) for name in NAMES]
+    for one in towns:
+        graph.add_question(one.id, f"Who is the mayor of {one.subject}?", one.value)
+    new = graph.add(Fact("Tolvane", "mayor", "Bo", "2018"))
+    learner.usage.path.parent.mkdir(parents=True)
+    learner.usage.count([towns[15], towns[15], towns[17]])
+    learner.usage.recall(graph)
+    asked = [probe.fact.subject for probe in neighbours(graph, [new], most=4)]
+    assert asked[:2] == [NAMES[15], NAMES[17]] and len(asked) == 4

@@ -11,11 +11,13 @@ from accrete.cli.session import Session, verb
 from accrete.dates import as_iso
 from accrete.errors import DocumentError, UsageError, did_you_mean
 from accrete.scoring import contains
+from accrete.types import Query
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from accrete.facts.graph import FactGraph, Statement
+    from accrete.facts.graph import FactGraph
+    from accrete.facts.statements import Statement
     from accrete.learner import Learner
 
 SUBJECTS = 50  # that are listed
@@ -31,6 +33,7 @@ def facts(
     date = as_iso(as_of) if as_of is not None else datetime.date.today().isoformat()
     learner = session.learner()
     graph = learner.beliefs.graph
+    learner.usage.recall(graph)
     if not subject and as_of is None:
         subjects = graph.subjects()
         session.print(
@@ -51,6 +54,7 @@ def history(
 ) -> None:
     """Show what was believed of a subject at any time, the earliest first."""
     learner = session.learner()
+    learner.usage.recall(learner.beliefs.graph)
     known = _known(learner.beliefs.graph, subject)
     found = learner.beliefs.graph.history(subject, relation) if relation else known
     if not found:
@@ -123,10 +127,10 @@ def expect(
             raise UsageError("Say what is expected: --contains TEXT, --not-contains TEXT or --judge CRITERION.")
         learner.expectations.add(Expectation(prompt, contains, not_contains, judge))
     expected = [one for one in learner.expectations.all() if not prompt or one.prompt == prompt]
-    rows = []
+    rows, judged = [], learner.believing.judge(expected)
     for one in expected:
-        answer = learner.ask(one.prompt).text
-        rows.append(asdict(one) | {"answer": answer, "met": one.met(answer, learner.believing.judge())})
+        answer = learner.answer([Query(one.prompt)])[0].text
+        rows.append(asdict(one) | {"answer": answer, "met": one.met(answer, judged)})
 
     def human(console: "Console") -> None:
         if not rows:
@@ -163,6 +167,7 @@ def _row(learner: "Learner", one: "Statement") -> dict[str, Any]:
         "end": one.end,
         "lesson": lessons.get(one.lesson),
         "slot": one.slot,
+        "asked": one.usage,
     }
 
 
@@ -175,14 +180,14 @@ def _table(console: "Console", rows: list[dict[str, Any]]) -> None:
     if not rows:
         console.print("nothing", style="dim")
         return
-    table = plain_table("subject", "relation", "value", "from", "until", "document", "characters", "lesson")
+    table = plain_table("subject", "relation", "value", "from", "until", "document", "characters", "lesson", "asked")
     for row in rows:
         where = "" if row["start"] is None else f"{row['start']}-{row['end']}"
         row = row | {
             "until": "not believed any more" if row["until"] == "" else row["until"]
         }  # what has no date was followed
         cells = [row[key] or "" for key in ("subject", "relation", "value", "from", "until", "document")]
-        table.add_row(*cells, where, row["lesson"] or "")
+        table.add_row(*cells, where, row["lesson"] or "", str(row["asked"] or ""))
     console.print(table)
 
 

@@ -2,10 +2,10 @@
 
 A fact contradicts a statement of the same subject and relation that holds when it begins and has another value (values.py:
 "1.2 km" is "1,200 metres"), unless the relation has several values at once. Which relations those are is declared, or learned:
-a document that gives a subject two values of one date means both.
+a document that gives a subject two values of one date means both. What a document says one after the other is its own history.
 
     supersede   the new one holds from its date on, the old one until then (what the graph does by itself)
-    branch      both are kept: the relation of this subject has several values from now on
+    branch      both are kept: the new one stands beside what held at its date, until another ends both
     ask         somebody is asked, each time
     reject      the new one is not written
 """
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from accrete.dates import spoken
-from accrete.facts.graph import FactGraph, Statement
+from accrete.facts.graph import FactGraph
+from accrete.facts.statements import Statement
 from accrete.facts.values import same_value, value_key
 from accrete.scoring import normalise
 from accrete.types import Fact
@@ -30,12 +31,16 @@ OnConflict = Literal["supersede", "branch", "ask", "reject"]
 
 @dataclass(frozen=True)
 class Contradiction:
-    """A new fact, stated on a date, and the statement that holds at its date, from the document of this name."""
+    """A new fact, stated on a date, and the statement that holds at its date, from the document of this name.
+
+    `decided` is what becomes of them: "ask" until somebody has said it.
+    """
 
     new: Fact
     old: Statement
     document: str = ""
     stated_on: str | None = None
+    decided: OnConflict = "supersede"
 
     @property
     def lost(self) -> bool:
@@ -46,9 +51,15 @@ class Contradiction:
         """'contradicts "Ada" (mayor of Tolvane; town.txt, 2018): superseded from 2020'"""
         stands = [part for part in (self.document, spoken(self.old.valid_from)) if part]
         where = "; ".join([f"{self.old.relation} of {self.old.subject}", *([", ".join(stands)] if stands else [])])
-        return f'contradicts "{self.old.value}" ({where}): {self._outcome()}'
+        said = f'contradicts "{self.old.value}" ({where})'
+        return said if self.decided == "ask" else f"{said}: {self._outcome()}"
 
     def _outcome(self) -> str:
+        if self.decided == "reject":
+            return f'not taken, so "{self.new.value}" is not believed'
+        if self.decided == "branch":
+            since = spoken(self.new.valid_from)
+            return f'"{self.new.value}" is kept beside it' + (f" from {since} on" if since else "")
         if not self.new.valid_from:
             if self.old.valid_from:
                 return "older than what has a date, and not believed any more"
@@ -68,27 +79,17 @@ def earlier(stated_on: str | None, other: str | None) -> bool:
     return bool(other) and (stated_on or "") < str(other)
 
 
-def contradictions(
-    graph: FactGraph, facts: Iterable[Fact], several: Iterable[Several] = (), stated_on: str | None = None
-) -> list[Contradiction]:
-    """Of each fact what it contradicts in the graph as it is: the statement that holds at its date, if it says otherwise.
-
-    `several` are relations with several values beyond those that the graph knows.
-    """
+def contradictions(graph: FactGraph, facts: Iterable[Fact], stated_on: str | None = None) -> list[Contradiction]:
+    """Of each fact what it contradicts in the graph as it is: the statements that hold at its date, if they say otherwise."""
     found = []
-    meant = {(normalise(subject), normalise(relation)) for subject, relation in several}
     for fact in facts:
-        if {("", normalise(fact.relation)), _of(fact)} & meant or graph.has_several(fact.relation, fact.subject):
+        if graph.has_several(fact.relation, fact.subject):
             continue
         for old in _holding(graph, fact):
             if not same_value(old.value, fact.value):
                 known = graph.document(old.document)
                 found.append(Contradiction(fact, old, known[0] if known else "", stated_on))
     return found
-
-
-def _of(fact: Fact) -> Several:
-    return normalise(fact.subject), normalise(fact.relation)
 
 
 def _holding(graph: FactGraph, fact: Fact) -> list[Statement]:
@@ -104,37 +105,55 @@ def settle(
     ask: Callable[[Contradiction], OnConflict] = lambda found: "supersede",
     several: Iterable[Several] = (),
     stated_on: str | None = None,
-) -> tuple[list[Fact], list[Contradiction], list[Several]]:
-    """The facts that are to be written, what they contradict, and the relations that have several values from now on.
+) -> tuple[list[Fact], list[Contradiction], list[Fact]]:
+    """Of the facts of one document those that are to be written, what they contradict, and which stand beside what held.
 
-    `several` are known to have them; `branch` makes the relation of this subject one of them. The graph is not changed.
+    Each is held against what is believed with those before it; the graph is as it was afterwards. `several` are relations
+    with several values beyond those that it knows.
     """
     kept: list[Fact] = []
     found: list[Contradiction] = []
-    branched: dict[Several, None] = {}
-    for fact in facts:
-        against = contradictions(graph, [fact], (*several, *branched), stated_on)
-        found += against
-        decided = {ask(one) if on_conflict == "ask" else on_conflict for one in against}
-        if "branch" in decided:
-            branched[fact.subject, fact.relation] = None
-        if "reject" not in decided:
+    beside: list[Fact] = []
+    own: set[int] = set()
+    with graph.tentative():
+        for subject, relation in several:
+            graph.declare_several(relation, subject=subject)
+        for fact in facts:
+            against = [one for one in contradictions(graph, [fact], stated_on=stated_on) if one.old.id not in own]
+            if on_conflict == "ask":
+                against = [replace(one, decided=ask(replace(one, decided="ask"))) for one in against]
+            else:
+                against = [replace(one, decided=on_conflict) for one in against]
+            found += against
+            decided = {one.decided for one in against}
+            if "reject" in decided:
+                continue
             kept.append(fact)
-    return kept, found, list(branched)
+            beside += [fact] * ("branch" in decided)
+            own.add(graph.add(fact, stated_on=stated_on, beside="branch" in decided).id)
+    return kept, found, beside
 
 
-def with_several_values(facts: Iterable[Fact]) -> list[str]:
+def with_several_values(graph: FactGraph, facts: Iterable[Fact]) -> list[Several]:
     """The relations of which one document gives most of its subjects several values at one time: they are meant together.
 
-    Where few of its subjects have several, something was misread.
+    Of these subjects; and of every subject where there is more than one and the relation was never seen to change from one
+    value to another. Where few of its subjects have several, something was misread.
     """
     values = defaultdict(set)
     names: dict[str, str] = {}
     for fact in facts:
-        relation = normalise(fact.relation)
+        relation, subject = normalise(fact.relation), normalise(fact.subject)
         names.setdefault(relation, fact.relation)
-        values[relation, normalise(fact.subject), fact.valid_from].add(value_key(fact.value))
+        names.setdefault(f"{relation}\n{subject}", fact.subject)
+        values[relation, subject, fact.valid_from].add(value_key(fact.value))
     subjects: dict[str, dict[str, bool]] = defaultdict(dict)
     for (relation, subject, _), said in values.items():
         subjects[relation][subject] = subjects[relation].get(subject, False) or len(said) > 1
-    return [name for relation, name in names.items() if 2 * sum(subjects[relation].values()) > len(subjects[relation])]
+    found: list[Several] = []
+    for relation, has_several in subjects.items():
+        those = [subject for subject, several in has_several.items() if several]
+        if 2 * len(those) > len(has_several):
+            found += [(names[f"{relation}\n{subject}"], names[relation]) for subject in those]
+            found += [("", names[relation])] * (len(those) > 1 and not graph.has_changed(relation))
+    return found

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from accrete.dates import only_date
 from accrete.errors import ModelError
-from accrete.facts.graph import FactGraph, Statement
+from accrete.facts.graph import FactGraph
 from accrete.facts.questions import AS_ASKED
+from accrete.facts.statements import Statement
 from accrete.scoring import normalise
 
 Contradicts = Callable[[Sequence[tuple[str, str]]], list[bool]]

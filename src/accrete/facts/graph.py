@@ -7,7 +7,8 @@ which they were read; so `valid_until`, `parent` and `contradicts` are derived, 
     2018 "Ada"   2020 "Bo"   2022 "Ada"      Ada [2018, 2020)   Bo [2020, 2022)   Ada [2022, ...)
 
 Intervals are half open and dates go as far as they are given: what changes in March 2020 has changed in "2020". Before the
-first statement nothing is known. Relations that have many values (`several`) have no order: each holds until its own end.
+first statement nothing is known. A statement may stand `beside` what holds and end nothing; the next that does not ends both.
+Relations that have many values (`several`) have no order: each holds until its own end.
 A document may say an end itself (`stated_until`); then it ends there, or where the next statement begins if that is sooner.
 """
 
@@ -17,18 +18,17 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
-from accrete.dates import begun, check_date
+from accrete.dates import check_date
 from accrete.errors import HistoryError, UsageError
+from accrete.facts.statements import Asked, Named, Statement
 from accrete.facts.values import value_key
 from accrete.scoring import normalise
 from accrete.types import Fact
 
-SCHEMA = 1
+SCHEMA = 2
 _POSSESSIVE = re.compile(r"['’]s?(?!\w)")
 LONGEST_NAME, LONGEST_TEXT = 10, 200  # words: of a name, and of a text in which names are looked for
 _TABLES = """
@@ -37,7 +37,8 @@ CREATE TABLE IF NOT EXISTS relations (key TEXT PRIMARY KEY, name TEXT NOT NULL, 
 CREATE TABLE IF NOT EXISTS facts (id INTEGER PRIMARY KEY, subject TEXT NOT NULL, relation TEXT NOT NULL, value TEXT NOT NULL,
     subject_key TEXT NOT NULL, relation_key TEXT NOT NULL, value_key TEXT NOT NULL, valid_from TEXT, stated_until TEXT,
     valid_until TEXT, stated_on TEXT, document TEXT NOT NULL DEFAULT '', start INTEGER, "end" INTEGER,
-    lesson TEXT NOT NULL DEFAULT '', slot INTEGER, parent INTEGER, contradicts INTEGER, usage INTEGER NOT NULL DEFAULT 0);
+    lesson TEXT NOT NULL DEFAULT '', slot INTEGER, parent INTEGER, contradicts INTEGER, usage INTEGER NOT NULL DEFAULT 0,
+    beside INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS facts_by_history ON facts (subject_key, relation_key);
 CREATE INDEX IF NOT EXISTS facts_by_relation ON facts (relation_key);
 CREATE INDEX IF NOT EXISTS facts_by_value ON facts (value_key);
@@ -49,62 +50,12 @@ CREATE VIRTUAL TABLE IF NOT EXISTS asked USING fts5 (question);
 CREATE TRIGGER IF NOT EXISTS probe_gone AFTER DELETE ON probes BEGIN DELETE FROM asked WHERE rowid = old.id; END;
 """
 _FIELDS = ("id", "subject", "relation", "value", "valid_from", "valid_until", "stated_until", "stated_on", "document",
-           "start", "end", "lesson", "slot", "parent", "contradicts", "usage")  # fmt: skip
+           "start", "end", "lesson", "slot", "parent", "contradicts", "usage", "beside")  # fmt: skip
 _SELECT = "SELECT " + ", ".join(f'"{name}"' for name in _FIELDS) + " FROM facts"
 # As `accrete.dates.begun`: as far as both dates are given. What has no date was always there.
 _AT = "(valid_from IS NULL OR substr(valid_from, 1, length(:date)) <= :date)"
 _NOT_OVER = "(valid_until IS NULL OR substr(valid_until, 1, length(:date)) > :date)"
 _NOT_EMPTY = "(valid_until IS NULL OR valid_from IS NULL OR valid_from < valid_until)"
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A row of the graph. `start` and `end` are the characters of `document` (its SHA-256) that say it.
-
-    `parent` is the statement of the same history before it; `contradicts` is the same where the value is another one.
-    """
-
-    id: int
-    subject: str
-    relation: str
-    value: str
-    valid_from: str | None
-    valid_until: str | None
-    stated_until: str | None
-    stated_on: str | None
-    document: str
-    start: int | None
-    end: int | None
-    lesson: str
-    slot: int | None
-    parent: int | None
-    contradicts: int | None
-    usage: int
-
-    def holds(self, date: str) -> bool:
-        """Whether it held at a date, as `FactGraph.at` has it."""
-        over = self.valid_until is not None and self.valid_until[: len(date)] <= date
-        return begun([self.valid_from or ""], date) and not over
-
-    @property
-    def fact(self) -> Fact:
-        return Fact(self.subject, self.relation, self.value, self.valid_from, self.valid_until)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A question that a statement answers: with its value, or asked backwards, with its subject."""
-
-    fact: int
-    question: str
-    answer: str
-
-
-class Named(NamedTuple):
-    """A statement whose subject or value a text names; `nested` where a longer name that is known has it within."""
-
-    statement: Statement
-    nested: bool
 
 
 class FactGraph:
@@ -151,6 +102,15 @@ class FactGraph:
             self._database.execute("BEGIN IMMEDIATE")
             yield
 
+    @contextlib.contextmanager
+    def tentative(self) -> Iterator[None]:
+        """All that is written inside is gone after it."""
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            self._database.rollback()
+
     def add_document(self, sha256: str, name: str, date: str | None = None, lesson: str = "") -> None:
         """Where statements come from; a second time its name and date are replaced."""
         with self.transaction():
@@ -189,8 +149,9 @@ class FactGraph:
         span: tuple[int, int] | None = None,
         lesson: str = "",
         slot: int | None = None,
+        beside: bool = False,
     ) -> Statement:
-        """One more statement; the others of its history begin and end anew.
+        """One more statement; the others of its history begin and end anew, but for one that stands `beside` them.
 
         UsageError for a date that is none, an end that is not after the beginning, or an empty subject, relation or value.
         """
@@ -206,11 +167,11 @@ class FactGraph:
             raise UsageError(f"A fact ends after it begins, not from {fact.valid_from} until {fact.valid_until}.")
         start, end = span or (None, None)
         row = (fact.subject, fact.relation, fact.value, *keys, key, fact.valid_from, fact.valid_until, stated_on,
-               document, start, end, lesson, slot)  # fmt: skip
+               document, start, end, lesson, slot, beside)  # fmt: skip
         with self.transaction():
             number = self._database.execute(
                 "INSERT INTO facts (subject, relation, value, subject_key, relation_key, value_key, valid_from,"
-                ' stated_until, stated_on, document, start, "end", lesson, slot)'
+                ' stated_until, stated_on, document, start, "end", lesson, slot, beside)'
                 f" VALUES ({', '.join('?' * len(row))})",
                 row,
             ).lastrowid
@@ -242,25 +203,36 @@ class FactGraph:
                 self._order(*history)
         return count
 
-    def use(self, statements: Iterable[int]) -> None:
-        """Count that these were read for an answer."""
+    def has_changed(self, relation: str) -> bool:
+        """Whether some subject has had one value of it after another."""
+        return bool(
+            self._database.execute(
+                "SELECT 1 FROM facts WHERE relation_key = ? AND contradicts IS NOT NULL AND NOT beside LIMIT 1",
+                (normalise(relation),),
+            ).fetchone()
+        )
+
+    def count_use(self, rows: Iterable[tuple[str, str, str, str, int]]) -> None:
+        """How often statements were read for an answer: the keys of subject, relation and value, the date or "", the count."""
         with self.transaction():
             self._database.executemany(
-                "UPDATE facts SET usage = usage + 1 WHERE id = ?", ((one,) for one in statements)
+                "UPDATE facts SET usage = ?5 WHERE subject_key = ?1 AND relation_key = ?2 AND value_key = ?3"
+                " AND ifnull(valid_from, '') = ?4",
+                rows,
             )
 
     def _order(self, subject_key: str, relation_key: str) -> None:
         """Derive of one history who ends whom. Of statements of one date the later stated stands, then the later read."""
         rows = self._database.execute(
-            "SELECT id, value_key, valid_from, stated_until FROM facts WHERE subject_key = ? AND relation_key = ?"
+            "SELECT id, value_key, valid_from, stated_until, beside FROM facts WHERE subject_key = ? AND relation_key = ?"
             " ORDER BY valid_from IS NOT NULL, valid_from, stated_on IS NOT NULL, stated_on, id",
             (subject_key, relation_key),
         ).fetchall()
         several = self.has_several(relation_key, subject_key)
         derived = []
-        for place, (number, value, _, stated_until) in enumerate(rows):
+        for place, (number, value, _, stated_until, _) in enumerate(rows):
             before = None if several or not place else rows[place - 1]
-            after = None if several or place + 1 == len(rows) else rows[place + 1]
+            after = None if several else next((row for row in rows[place + 1 :] if not row[4]), None)
             ends = [date for date in (stated_until, after and after[2]) if date]
             if after and not after[2]:
                 ends = [""]  # neither has a date: the later one stands, this never did

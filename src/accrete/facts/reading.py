@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from accrete.facts.contradiction import Contradiction, OnConflict, Several, settle, with_several_values
 from accrete.facts.entailment import Remark
 from accrete.facts.extract import Found
-from accrete.facts.graph import FactGraph, Statement
+from accrete.facts.graph import FactGraph
 from accrete.facts.questions import AS_ASKED, answered, plain_questions
 from accrete.facts.router import Alike
+from accrete.facts.statements import Statement
 from accrete.facts.values import value_key
 from accrete.scoring import normalise
 from accrete.types import Example, Fact
@@ -27,11 +28,15 @@ Ask = Callable[[Contradiction], OnConflict]
 
 @dataclass(frozen=True)
 class Stated:
-    """A fact as a document says it: in the characters [start, end), and the questions that it answers."""
+    """A fact as a document says it: in the characters [start, end), and the questions that it answers.
+
+    One that stands `beside` what held at its date does not end it.
+    """
 
     fact: Fact
     span: tuple[int, int] | None = None
     questions: tuple[Example, ...] = ()
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,16 +70,20 @@ def settled(
     found = _by_known_names(graph, found, alike) if alike else found
     name = {id(one): other.fact for one, other in zip(found, written, strict=True)}
     facts = [one.fact for one in found]
-    several = tuple(("", relation) for relation in with_several_values(facts))
-    several += tuple(dict.fromkeys((one.fact.subject, one.fact.relation) for one in found if one.several))
+    meant = [
+        *with_several_values(graph, facts),
+        *((one.fact.subject, one.fact.relation) for one in found if one.several),
+    ]
+    several = tuple(dict.fromkeys(meant))
     of_fact, rest = answered(facts, items)
     asked = {Fact(item.question, AS_ASKED, item.answer, date): item for item in rest}
-    kept, against, branched = settle(graph, [*facts, *asked], on_conflict, ask, several, stated_on or date)
+    kept, against, beside = settle(graph, [*facts, *asked], on_conflict, ask, several, stated_on or date)
     stated = [
         _stated(one, name[id(one)], items_of) for one, items_of in zip(found, of_fact, strict=True) if one.fact in kept
     ]
     stated += [Stated(fact, None, (item,)) for fact, item in asked.items() if fact in kept]
-    return Read(tuple(stated), tuple(against), (*several, *branched))
+    stated = [replace(one, beside=one.fact in beside) for one in stated]
+    return Read(tuple(stated), tuple(against), several)
 
 
 def _by_known_names(graph: FactGraph, found: Sequence[Found], alike: Alike) -> list[Found]:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from accrete.dates import begun, only_date, put_at, undated
-from accrete.facts.graph import Asked, FactGraph, Named, Statement
+from accrete.facts.graph import FactGraph
+from accrete.facts.statements import Asked, Named, Statement
 from accrete.retrieval.words import STOP_WORDS, telling, words
 from accrete.scoring import normalise
 

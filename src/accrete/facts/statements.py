@@ -1,0 +1,60 @@
+"""What the memory graph gives back: statements, the questions that they answer, and what a text names. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from accrete.dates import begun
+from accrete.types import Fact
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A row of the graph. `start` and `end` are the characters of `document` (its SHA-256) that say it.
+
+    `parent` is the statement of the same history before it; `contradicts` is the same where the value is another one.
+    """
+
+    id: int
+    subject: str
+    relation: str
+    value: str
+    valid_from: str | None
+    valid_until: str | None
+    stated_until: str | None
+    stated_on: str | None
+    document: str
+    start: int | None
+    end: int | None
+    lesson: str
+    slot: int | None
+    parent: int | None
+    contradicts: int | None
+    usage: int
+    beside: int
+
+    def holds(self, date: str) -> bool:
+        """Whether it held at a date, as `FactGraph.at` has it."""
+        over = self.valid_until is not None and self.valid_until[: len(date)] <= date
+        return begun([self.valid_from or ""], date) and not over
+
+    @property
+    def fact(self) -> Fact:
+        return Fact(self.subject, self.relation, self.value, self.valid_from, self.valid_until)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that a statement answers: with its value, or asked backwards, with its subject."""
+
+    fact: int
+    question: str
+    answer: str
+
+
+class Named(NamedTuple):
+    """A statement whose subject or value a text names; `nested` where a longer name that is known has it within."""
+
+    statement: Statement
+    nested: bool
