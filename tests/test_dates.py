@@ -6,7 +6,18 @@ import datetime
 
 import pytest
 
-from accrete.dates import as_iso, asked_as_of, begun, check_date, nearest_first, only_date, put_at, undated
+from accrete.dates import (
+    as_iso,
+    asked_as_of,
+    asked_at,
+    begun,
+    check_date,
+    existing,
+    nearest_first,
+    only_date,
+    put_at,
+    undated,
+)
 from accrete.errors import UsageError
 
 
@@ -96,6 +107,39 @@ def test_a_question_without_its_date():
 )
 def test_a_question_is_put_at_a_date_where_it_begins_or_ends_with_one(question, date):
     assert put_at(question) == date
+
+
+@pytest.mark.parametrize(
+    ("question", "date"),
+    [
+        ("Who was it before 2019?", "2018"),
+        ("Who was it before March 2019?", "2019-02"),
+        ("Who was it prior to January 2019?", "2018-12"),
+        ("Who was it until 1 March 2020?", "2020-02-29"),
+        ("Who came after 2019?", "2020"),
+        ("Who was it on March 1, 2021?", "2021-03-01"),
+        ("Who was it on 1st Mar. 2021?", "2021-03-01"),
+        ("who was it in feb 2021?", "2021-02"),
+        ("Who was it on 31 February 2021?", "2021-02"),
+        ("Who was it eleven years ago?", "2015"),
+        ("Who was it a decade ago?", "2016"),
+        ("Who was it two months ago?", "2026-04"),
+        ("Who was it seven months ago?", "2025-11"),
+        ("Who was it a week ago?", "2026-06-08"),
+        ("Who was it 3 days ago?", "2026-06-12"),
+        ("Who ruled when the calendar showed 2018?", "2018"),
+        ("Who ruled between 2018 and 2020?", None),
+        ("Who ruled?", None),
+    ],
+)
+def test_what_a_question_asks_for_may_be_said_in_many_ways(question, date):
+    assert asked_at(question, datetime.date(2026, 6, 15)) == date
+    assert str(date) not in undated(question, date)
+
+
+def test_a_date_that_is_not_there_is_the_month_or_year_around_it():
+    wrong = ("2020-02-31", "2020-13", "2020-13-01", "2020-05")
+    assert [existing(date) for date in wrong] == ["2020-02", "2020", "2020", "2020-05"]
 
 
 def test_an_iso_date_goes_as_a_spoken_one_does():

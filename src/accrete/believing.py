@@ -20,7 +20,7 @@ from accrete.data.pieces import pieces
 from accrete.dates import asked_as_of
 from accrete.dreams.teacher import Teacher
 from accrete.dreams.write import ModelWriter, Writer
-from accrete.errors import ModelError, UsageError, did_you_mean
+from accrete.errors import LessonError, ModelError, UsageError, did_you_mean
 from accrete.facts.contradiction import Contradiction, OnConflict
 from accrete.facts.entailment import Contradicts, Inference, remarks
 from accrete.facts.extract import Found, extract, unread
@@ -75,7 +75,7 @@ class Believing:
             if value not in known:
                 raise UsageError(f'{name} cannot be "{value}".{did_you_mean(value, known)}')
         self.lm, self.on_conflict, self.ask, self.teacher, self.offline = lm, on_conflict, ask, teacher, offline
-        self.nli = nli
+        self.nli, self.believes = nli, believes
         self.setting = setting if setting != "auto" else "model" if believes else "off"
         if believes and self.setting == "off":
             raise UsageError("This method learns facts: without them (facts=off) it has nothing to learn.")
@@ -114,6 +114,8 @@ class Believing:
         read = settled(graph, found, items, date=date, stated_on=date or written(document),
                        on_conflict=self.on_conflict, ask=self.ask, alike=self.alike)  # fmt: skip
         read = replace(read, since_file=since)
+        if self.believes and read.contradictions and not read.stated:
+            raise LessonError(f"Nothing of {document.name} is taken: it {'; it '.join(map(str, read.contradictions))}.")
         if self.contradicts is None:
             return read
         denied = remarks(graph, unread(document.text, found), self.contradicts, date or written(document))
@@ -219,4 +221,6 @@ def told(read: Read) -> dict[str, Any]:
     """What a commit keeps of what was read, in JSON's terms."""
     found: dict[str, Any] = {"facts": len(read.stated)}
     found |= {"facts_since_file": read.since_file} if read.since_file else {}
+    of = [f"{relation} of {subject or 'anything'}" for subject, relation in read.several]
+    found |= {"several": of} if of else {}
     return found | ({"contradictions": [str(one) for one in read.contradictions]} if read.contradictions else {})

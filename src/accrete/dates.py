@@ -16,9 +16,11 @@ _FIRST = frozenset(
     can could name tell say give state list""".split()
 )
 _DATE = re.compile(r"[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
-_SPOKEN = (
+MONTH = rf"(?i:{'|'.join(f'{name}|{name[:3]}' for name in MONTHS)})\.?"  # in full or as "Jan."
+_SPOKEN = (  # "3 March 2021", "March 3, 2021", "Mar 2021", "2021"
     r"(?:(?P<iso>\d{4}-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)|"
-    rf"(?:(?:(?P<day>\d{{1,2}}) )?(?P<month>{'|'.join(MONTHS)}) )?(?P<year>[12]\d{{3}}))\b"
+    rf"(?:(?:(?P<day>\d{{1,2}})(?:st|nd|rd|th)? )?(?P<month>{MONTH}) (?:(?P<day_after>\d{{1,2}})(?:st|nd|rd|th)?, )?)?"
+    r"(?P<year>[12]\d{3}))\b"
 )
 _AT = r"(?i:\b(?:of|in|on|at|by|to|for|is|now|with) )"
 _PUT_AT = (  # "[2020] The ...", "As of March 2020, who ...", "Who was ... in 2020?"
@@ -26,10 +28,12 @@ _PUT_AT = (  # "[2020] The ...", "As of March 2020, who ...", "Who was ... in 20
     re.compile(rf"^[^,:?\d]*?{_AT}{_SPOKEN}[^,:?\d]*[,:]"),
     re.compile(rf"{_AT}{_SPOKEN}[?.]?\s*$"),
 )
-_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _RELATIVE = re.compile(
-    rf"(?i)\b(?:last (?P<unit>year|month)|(?P<ago>\d{{1,3}}|{'|'.join(_COUNTS[1:])}|an?) years? ago|yesterday)\b"
+    rf"(?i)\b(?:last (?P<unit>year|month|week)|(?P<ago>\d{{1,3}}|{'|'.join(_COUNTS[1:])}|an?) "
+    r"(?P<of>decade|year|month|week|day)s? ago|yesterday)\b"
 )
+_BESIDE = re.compile(rf"(?i)\b(?P<side>before|prior to|until|after) {_SPOKEN}")
 
 
 def check_date(date: str) -> str:
@@ -46,7 +50,7 @@ def check_date(date: str) -> str:
 def as_iso(date: str) -> str:
     """A date as somebody writes it, "2021-05", "May 2021" or "3 May 2021", in ISO form; UsageError for anything else."""
     said = re.fullmatch(_SPOKEN, " ".join(date.split()), re.IGNORECASE)
-    return check_date(_iso(said) if said else date)
+    return check_date(_as_said(said) if said else date)
 
 
 def begun(dates: Iterable[str], as_of: str | None) -> bool:
@@ -76,8 +80,8 @@ def spoken(date: str | None) -> str:
 
 
 def asked_as_of(question: str, date: str | None) -> str:
-    """The question as one about that date, if any; one that names the year already is about it."""
-    if not date or date[:4] in question:
+    """The question as one about that date, if any; one that names the year already, or is put at another, is about that."""
+    if not date or date[:4] in question or put_at(question):
         return question
     first = question.split(maxsplit=1)[0] if question.strip() else ""
     inside = question[:1].lower() + question[1:] if first.lower() in _FIRST else question
@@ -93,6 +97,24 @@ def put_at(question: str, today: datetime.date | None = None) -> str | None:
     return _iso(found) if found else _seen_from(question, today or datetime.date.today())
 
 
+def asked_at(question: str, today: datetime.date | None = None) -> str | None:
+    """The ISO date that a question is put at, or the only one that it names; "before 2019" is 2018, and "after 2019" 2020."""
+    if beside := _BESIDE.search(question):
+        return _next(_iso(beside), 1 if beside["side"].lower() == "after" else -1)
+    return put_at(question, today) or only_date(question)
+
+
+def _next(date: str, step: int) -> str:
+    """The year, month or day after a date, or before it."""
+    year, month, day = ([int(part) for part in date.split("-")] + [0, 0])[:3]
+    if day:
+        return (datetime.date(year, month, day) + datetime.timedelta(days=step)).isoformat()
+    if month:
+        count = 12 * year + month - 1 + step
+        return f"{count // 12:04}-{count % 12 + 1:02}"
+    return f"{year + step:04}"
+
+
 def only_date(question: str) -> str | None:
     """The ISO date that a question names anywhere, if it names one alone."""
     found = list(re.finditer(rf"\b{_SPOKEN}", question))
@@ -100,24 +122,41 @@ def only_date(question: str) -> str | None:
 
 
 def _iso(found: re.Match[str]) -> str:
+    return existing(_as_said(found))
+
+
+def _as_said(found: re.Match[str]) -> str:
     if found["iso"]:
         return found["iso"]
-    month = f"-{1 + MONTHS.index(found['month'].capitalize()):02}" if found["month"] else ""
-    return found["year"] + month + (f"-{int(found['day']):02}" if found["day"] else "")
+    if not found["month"]:
+        return found["year"]
+    month = 1 + next(place for place, name in enumerate(MONTHS) if name[:3].lower() == found["month"][:3].lower())
+    whole = f"{found['year']}-{month:02}"
+    day = found["day"] or found["day_after"]
+    return f"{whole}-{int(day):02}" if day else whole
+
+
+def existing(date: str) -> str:
+    """The date as far as there is one: 31 February 2020 is February 2020; UsageError for what has no year."""
+    try:
+        return check_date(date)
+    except UsageError:
+        if len(date) <= 4:
+            raise
+        return existing(date.rpartition("-")[0])
 
 
 def _seen_from(question: str, today: datetime.date) -> str | None:
-    """The date that "last year", "three years ago", "last month" or "yesterday" are."""
+    """The date that "last year", "three years ago", "last month", "a week ago" or "yesterday" are."""
     said = _RELATIVE.search(question)
     if not said:
         return None
-    if said["ago"]:
-        return f"{today.year - (_count(said['ago'])):04}"
-    unit = said["unit"].lower() if said["unit"] else "yesterday"
-    if unit == "year":
-        return f"{today.year - 1:04}"
-    day = today - datetime.timedelta(days=1 if unit == "yesterday" else today.day)
-    return day.isoformat() if unit == "yesterday" else f"{day:%Y-%m}"
+    unit, count = (said["of"] or said["unit"] or "day").lower(), _count(said["ago"]) if said["ago"] else 1
+    if unit == "month":
+        return _next(f"{today:%Y-%m}", -count)
+    if unit in ("day", "week"):
+        return (today - datetime.timedelta(days=count * (7 if unit == "week" else 1))).isoformat()
+    return f"{max(1, today.year - count * (10 if unit == 'decade' else 1)):04}"
 
 
 def _count(said: str) -> int:
@@ -126,4 +165,9 @@ def _count(said: str) -> int:
 
 def undated(question: str, date: str | None) -> str:
     """What a question says besides its date: where the date decides what counts, its words are not to be looked for."""
-    return re.sub(rf"(?i)(\bas of )?\b({spoken(date)}|{date})\b,?", " ", question).strip() if date else question
+    if not date:
+        return question
+    said = rf"(?i)(\bas of )?\b({spoken(date)}|{date})\b,?"
+    other = rf"(?i:\bas of )?\b{_SPOKEN},?"  # as it is said otherwise: "Mar 3, 2020"
+    question = re.sub(other, lambda found: " " if _iso(found) == date else found[0], question)
+    return re.sub(said, " ", question).strip()

@@ -6,6 +6,7 @@ import datetime
 
 import pytest
 
+from accrete.dates import asked_as_of
 from accrete.facts.graph import FactGraph
 from accrete.facts.questions import AS_ASKED, answered, plain_questions
 from accrete.facts.router import Router
@@ -32,6 +33,8 @@ FACTS = (
     Fact("Kirk Mill", "owner", "Bo Karst", "2020"),
     Fact("Kirk Mill", "owner", "Al Drey", "2022"),
     Fact("the Mern", "cargo", "oil", "2018"),
+    Fact("the Charter of 1702", "author", "Rolf Ume", "2020"),
+    Fact("Tolvane Bridge", "year", "1850"),
     Fact("Who sings the song of the old harbour?", AS_ASKED, "Zed Quill"),
 )
 
@@ -69,6 +72,20 @@ def said(router, question, as_of=None, **options):
         ("As of 2021, of what or whom is Bo Karst the owner?", ["Tolvane Mill", "Vonnat Mill", "Kirk Mill"]),
         ("Of what or whom is Sy Umber the owner?", ["Kirk Mill"]),  # of none any more: of the one that was
         ("As of 2017, of what or whom is Sy Umber the owner?", None),
+        ("As of 2024, of what or whom is Sy Umber the owner?", None),
+        ("Who was the mayor of Tolvane before 2020?", ["Ada Bree"]),
+        ("Who was the mayor of Tolvane before March 2020?", ["Ada Bree"]),
+        ("Who was the mayor of Tolvane before 2018?", None),
+        ("Who was the mayor of Tolvane after 2019?", ["Cy Dorn"]),
+        ("Who was the previous mayor of Tolvane?", ["Ada Bree"]),
+        ("Who was the first mayor of Tolvane?", ["Ada Bree"]),
+        ("As of 2019, who was the previous mayor of Tolvane?", None),
+        ("Who was the owner of Kirk Mill in Mar 2021?", ["Bo Karst"]),
+        ("On March 3, 2021, who was the owner of Kirk Mill?", ["Bo Karst"]),
+        ("Who was the owner of Kirk Mill a decade ago?", None),
+        ("Who is the author of the Charter of 1702?", ["Rolf Ume"]),  # the year is a part of the name
+        ("As of 2019, who is the author of the Charter of 1702?", None),
+        ("What is the year of Tolvane Bridge?", ["1850"]),
         ("What is the river of Tolvane?", ["the Mern"]),
         ("What is the cargo of the Mern?", ["oil"]),
         ("Who sings the song of the old harbour?", ["Zed Quill"]),
@@ -80,6 +97,12 @@ def said(router, question, as_of=None, **options):
 )
 def test_a_question_goes_to_what_it_is_about(router, question, values):
     assert said(router, question, today=datetime.date(2026, 6, 1)) == values
+
+
+def test_a_question_that_has_a_date_is_about_that(router):
+    assert said(router, "Who was the mayor of Tolvane in 2018?", "2022") == ["Ada Bree"]
+    assert said(router, "Who was the mayor of Tolvane in 2020?", "2020-02") == ["Ada Bree"]  # the same, more closely
+    assert asked_as_of("Who was the mayor of Tolvane in 2018?", "2022") == "Who was the mayor of Tolvane in 2018?"
 
 
 def test_a_date_beside_the_question_counts_like_one_in_it(router):

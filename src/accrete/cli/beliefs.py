@@ -8,7 +8,7 @@ import typer
 
 from accrete.cli.lesson_lines import plain_table
 from accrete.cli.session import Session, verb
-from accrete.dates import as_iso
+from accrete.dates import as_iso, spoken
 from accrete.errors import DocumentError, UsageError, did_you_mean
 from accrete.scoring import contains
 from accrete.types import Query
@@ -41,9 +41,10 @@ def facts(
             lambda console: _subjects(console, subjects, learner),
         )
         return
-    if subject:
-        _known(graph, subject)
-    _print(session, learner, graph.at(date, subject or None))
+    known = _known(graph, subject) if subject else []
+    first = min((one.valid_from or "" for one in known), default="")
+    nothing = f"nothing was known of {subject} before {spoken(first)}" if first > date else "nothing held then"
+    _print(session, learner, graph.at(date, subject or None), nothing)
 
 
 @verb
@@ -162,7 +163,7 @@ def _row(learner: "Learner", one: "Statement") -> dict[str, Any]:
         "from": one.valid_from,
         "until": one.valid_until,
         "document": name,
-        "date": date,
+        "stated_on": date,
         "start": one.start,
         "end": one.end,
         "lesson": lessons.get(one.lesson),
@@ -171,14 +172,14 @@ def _row(learner: "Learner", one: "Statement") -> dict[str, Any]:
     }
 
 
-def _print(session: Session, learner: "Learner", statements: "list[Statement]") -> None:
+def _print(session: Session, learner: "Learner", statements: "list[Statement]", nothing: str = "nothing") -> None:
     rows = [_row(learner, one) for one in statements]
-    session.print(rows, lambda console: _table(console, rows))
+    session.print(rows, lambda console: _table(console, rows, nothing))
 
 
-def _table(console: "Console", rows: list[dict[str, Any]]) -> None:
+def _table(console: "Console", rows: list[dict[str, Any]], nothing: str = "nothing") -> None:
     if not rows:
-        console.print("nothing", style="dim")
+        console.print(nothing, style="dim", markup=False)
         return
     table = plain_table("subject", "relation", "value", "from", "until", "document", "characters", "lesson", "asked")
     for row in rows:

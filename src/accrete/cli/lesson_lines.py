@@ -119,6 +119,8 @@ def believed(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield from against[:SHOWN]
     if len(against) > SHOWN:
         yield f"and {len(against) - SHOWN} more contradictions (--json)"
+    if several := metrics.get("several"):
+        yield f"several values at once from now on: {'; '.join(several[:SHOWN])}{' ...' * (len(several) > SHOWN)}"
     if "neighbours" in metrics:
         share = f"{figure(metrics['neighbours_before'])}>{figure(metrics['neighbours_after'])}"
         yield f"neighbours: {share} of {metrics['neighbours']} questions about what stands next to its facts"

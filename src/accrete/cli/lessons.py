@@ -12,8 +12,8 @@ import typer
 
 from accrete.cli.desk import Desk, Source, short, sources
 from accrete.cli.lesson_lines import change, lesson_json, plain_table, print_lesson, print_log, reported
-from accrete.cli.session import Session, Ticker, check_choice, verb
-from accrete.dates import as_iso
+from accrete.cli.session import Session, Ticker, verb
+from accrete.dates import as_iso, spoken
 from accrete.errors import DocumentError, LessonError, UsageError
 
 if TYPE_CHECKING:
@@ -90,12 +90,12 @@ def learn(
     learner = session.learner(
         max_forgetting=max_forgetting, study=study, teacher=teacher, facts=facts, on_conflict=on_conflict
     )
-    learner.believing.ask = ask_about
     counts: Counter[str] = Counter()
     worst = 0
     for number, path in enumerate(queue, 1):
         place = f"[{number}/{len(queue)}] " if len(queue) > 1 else ""
         ticker = learner.progress = Ticker(f"{place}{short(path)}", bool(session.json))
+        learner.believing.ask = functools.partial(ask_about, ticker)
         if place and not ticker.live:
             print(f"{place}{short(path)}", file=sys.stderr, flush=True)
         try:
@@ -255,11 +255,17 @@ def undo(session: Session) -> None:
     )
 
 
-def ask_about(found: "Contradiction") -> "OnConflict":
-    """Ask whoever sits there what a contradiction means."""
+def ask_about(ticker: Ticker, found: "Contradiction") -> "OnConflict":
+    """Ask whoever sits there what a contradiction means, until it is said."""
+    import click
+
     if not sys.stdin.isatty():
         raise UsageError("--on-conflict ask needs a terminal; say supersede, branch or reject.")
-    print(f"{found}\n   new: {found.new.value}", file=sys.stderr)
-    chosen: OnConflict = typer.prompt("supersede, branch or reject", default="supersede", err=True)
-    check_choice("the answer", chosen, ("supersede", "branch", "reject"))
+    ticker.done()
+    since = spoken(found.new.valid_from)
+    print(f"{found}\n   new: {found.new.value}" + (f", from {since} on" if since else ""), file=sys.stderr)
+    choice = click.Choice(["supersede", "branch", "reject"])
+    chosen: OnConflict = typer.prompt(
+        "supersede, branch (both hold) or reject", default="supersede", type=choice, show_choices=False, err=True
+    )
     return chosen

@@ -13,13 +13,15 @@ that is like no other is routed nowhere: the base model answers. Ends at stateme
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from accrete.dates import begun, only_date, put_at, undated
+from accrete.dates import asked_at, undated
 from accrete.facts.graph import FactGraph
 from accrete.facts.statements import Asked, Named, Statement
+from accrete.facts.values import value_key
 from accrete.retrieval.words import STOP_WORDS, telling, words
 from accrete.scoring import normalise
 
@@ -28,6 +30,8 @@ WHOLE = 0.5  # and that it has all of them
 NESTED = 0.3  # and against it that its name may be a part of another
 NAMED = 3  # what the word of a name counts where a question names nothing that is known,
 SHARED = 0.75  # and the share of the words of a known question that it then must have
+_THE_FIRST = re.compile(r"(?i)\b(?:first|earliest|original) (\w+)")
+_THE_PREVIOUS = re.compile(r"(?i)\b(previous|former|preceding|predecessor)\b")
 Alike = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """How alike two questions are asked, from -1 to 1, of many pairs: what they ask, not of whom."""
 
@@ -62,7 +66,7 @@ class Router:
     ) -> list[Route | None]:
         """Of each (question, as_of) the route; None where nothing is known about it."""
         now = (today or datetime.date.today()).isoformat()
-        dates = [as_of or put_at(question, today) or only_date(question) for question, as_of in questions]
+        dates = [self._date(question, as_of, today) for question, as_of in questions]
         plain = [undated(question, date) for (question, _), date in zip(questions, dates, strict=True)]
         candidates = [self._candidates(question) for question in plain]
         pairs = [(q, one.asked.question) for q, (found, _) in zip(plain, candidates, strict=True) for one in found]
@@ -72,8 +76,18 @@ class Router:
             said = set(words(question))
             scored = [(next(alike) + _worded(one, said) - NESTED * one.nested, one) for one in found]
             best = max(scored, default=None, key=lambda row: row[0])
-            routes.append(self._route(*best, date or now) if best and best[0] >= least else None)
+            routes.append(self._route(question, *best, date, now) if best and best[0] >= least else None)
         return routes
+
+    def _date(self, question: str, as_of: str | None, today: datetime.date | None) -> str | None:
+        """The date that a question is about: its own, which may be given more closely; a year in a known name is none."""
+        about, valued = self.graph.named_in(question)
+        names = [one.statement.subject for one in about] + [one.statement.value for one in valued]
+        for name in sorted(names, key=len, reverse=True):
+            if re.search(r"\d{4}", name) and not re.fullmatch(r"[\d-]+", value_key(name)):
+                question = re.sub(re.escape(name), " ", question, flags=re.IGNORECASE)
+        own = asked_at(question, today)
+        return as_of if own is None or (as_of and as_of.startswith(own)) else own
 
     def _candidates(self, question: str) -> tuple[list[Candidate], float]:
         """Known questions that it may be, with what answers them, and how alike it must be to one."""
@@ -91,14 +105,34 @@ class Router:
         asked = self.graph.questions_of(known)
         return [Candidate(known[one.fact].statement, one, known[one.fact].nested) for one in asked]
 
-    def _route(self, alike: float, found: Candidate, date: str) -> Route | None:
+    def _route(self, question: str, alike: float, found: Candidate, date: str | None, now: str) -> Route | None:
         one, asked, _ = found
         backwards = is_backwards(one, asked)
-        if backwards:  # all subjects that have this value; where none has it any more, the one that had it
-            held = self.graph.at(date, None, one.relation, one.value) or [one] * begun([one.valid_from or ""], date)
+        if (
+            backwards
+        ):  # all subjects that have this value; where nobody says when, and none has it any more, that which had it
+            held = self.graph.at(date or now, None, one.relation, one.value) or [one] * (date is None)
         else:
-            held = self.graph.at(date, one.subject, one.relation)
-        return Route(tuple(held), asked.question, alike, date, backwards) if held else None
+            held = self._in_order(question, one, self.graph.at(date or now, one.subject, one.relation))
+        return Route(tuple(held), asked.question, alike, date or now, backwards) if held else None
+
+    def _in_order(self, question: str, one: Statement, held: list[Statement]) -> list[Statement]:
+        """What held at a date, or where a question asks for it, what was there before it or first: "the previous mayor"."""
+        first, previous = (pattern.search(question) for pattern in (_THE_FIRST, _THE_PREVIOUS))
+        relation = words(one.relation)
+        if first and first[1].lower() in relation and "first" not in relation:
+            return self._that_held(one)[:1]
+        if previous and previous[1].lower() not in relation:
+            since = min((other.valid_from or "" for other in held), default="")
+            values = {value_key(other.value) for other in held}
+            before = [other for other in self._that_held(one) if (other.valid_from or "") < since]
+            return [other for other in before if value_key(other.value) not in values][-1:]
+        return held
+
+    def _that_held(self, one: Statement) -> list[Statement]:
+        """Its history, without what never was: superseded on the day that it began."""
+        history = self.graph.history(one.subject, one.relation)
+        return [other for other in history if other.valid_until is None or (other.valid_from or "") < other.valid_until]
 
 
 def _worded(candidate: Candidate, said: set[str]) -> float:

@@ -11,6 +11,7 @@ Nothing known about a question: no slot is read, and the base model answers, bit
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -249,7 +250,8 @@ class VersionedMemory(Method):
     def about(self) -> dict[str, Any]:
         """How much is believed, and in how many slots."""
         graph = self.beliefs.graph
-        return {"statements": len(graph), "that hold now": len(graph.active()), "slots": len(graph.slots()),
+        today = datetime.date.today().isoformat()
+        return {"statements": len(graph), "that hold now": len(graph.at(today)), "slots": len(graph.slots()),
                 "documents": len(self.beliefs)}  # fmt: skip
 
 

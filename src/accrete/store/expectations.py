@@ -60,8 +60,11 @@ class Expectations:
         return [Expectation(**row) for row in rows]
 
     def add(self, expectation: Expectation) -> None:
-        """One more; the same prompt expected otherwise is replaced."""
-        self._write([one for one in self.all() if one.prompt != expectation.prompt] + [expectation])
+        """One more; what was expected of the same prompt besides, in other ways, stays."""
+        known = self.all()
+        before = next((asdict(one) for one in known if one.prompt == expectation.prompt), {})
+        merged = before | {name: text for name, text in asdict(expectation).items() if text}
+        self._write([one for one in known if one.prompt != expectation.prompt] + [Expectation(**merged)])
 
     def remove(self, prompt: str) -> None:
         """UsageError where nothing is expected of this prompt."""
