@@ -23,10 +23,11 @@ from accrete.dreams.write import ModelWriter, Writer
 from accrete.errors import LessonError, ModelError, UsageError, did_you_mean
 from accrete.facts.contradiction import Contradiction, OnConflict
 from accrete.facts.entailment import Contradicts, Inference, remarks
-from accrete.facts.extract import Found, extract, unread
+from accrete.facts.extract import extract, unread
 from accrete.facts.graph import FactGraph
 from accrete.facts.reading import Ask, Read, settled
 from accrete.facts.router import Route, Router, is_backwards
+from accrete.facts.rules import Found
 from accrete.facts.statements import Statement
 from accrete.lm.alike import Alike
 from accrete.lm.model import LM

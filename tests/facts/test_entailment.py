@@ -9,8 +9,9 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from accrete.errors import ModelError
 from accrete.facts.entailment import LATEST, Inference, remarks
-from accrete.facts.extract import by_rules, unread
+from accrete.facts.extract import unread
 from accrete.facts.graph import FactGraph
+from accrete.facts.rules import by_rules
 from accrete.learner import Learner
 from accrete.types import Document, Fact, Passage
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accrete.facts.extract import Found, by_rules, extract
+from accrete.facts.extract import extract
+from accrete.facts.rules import Found, by_rules
 from accrete.lm.tasks import LIST_FACTS
 from accrete.types import Fact, Passage
 
@@ -41,7 +42,17 @@ def facts(text: str, **options) -> list[Fact]:
         ("The owner of Pitholm Mill is Dr. J. Smith.", Fact("Pitholm Mill", "owner", "Dr. J. Smith")),
         ("Ada is the keeper of Pitholm Mill since 1850.", Fact("Pitholm Mill", "keeper", "Ada", "1850")),
         ("In 2019, a member of the Larkmoor Choir is Jana Oss.", Fact("the Larkmoor Choir", "member", "Jana Oss", "2019")),
-        ("Piet Solm is one of the patrons of Vonnat.", Fact("Vonnat", "patrons", "Piet Solm")),
+        ("Piet Solm is one of the patrons of Vonnat.", Fact("Vonnat", "patron", "Piet Solm")),
+        ("The mayor of Tolvane in 2018 was Ada.", Fact("Tolvane", "mayor", "Ada", "2018")),
+        ("The mayor of Tolvane until May 2019 was Ada.", Fact("Tolvane", "mayor", "Ada", None, "2019-05")),
+        ("Since 2015 Tolvane's mayor is Ada!", Fact("Tolvane", "mayor", "Ada", "2015")),
+        ("Until 2019, the mayor of Tolvane was Ada.", Fact("Tolvane", "mayor", "Ada", None, "2019")),
+        ("Ada Bree was mayor of Tolvane from 2011 to 2015.", Fact("Tolvane", "mayor", "Ada Bree", "2011", "2015")),
+        ("Ada Bree became the mayor of Tolvane on May 3, 2011.", Fact("Tolvane", "mayor", "Ada Bree", "2011-05-03")),
+        ("In march 2020, the mayor of Tolvane is now Ada.", Fact("Tolvane", "mayor", "Ada", "2020-03")),
+        ("In Feb 2020, the mayor of Tolvane was Ada Bree, a lawyer.", Fact("Tolvane", "mayor", "Ada Bree", "2020-02")),
+        ("On 31 February 2020, the mayor of Tolvane is \"Ada\".", Fact("Tolvane", "mayor", "Ada", "2020-02")),
+        ("In 2020-13, the mayor of Tolvane is Ada.", Fact("Tolvane", "mayor", "Ada", "2020")),
     ],
 )  # fmt: skip
 def test_simple_sentences_are_read_by_rules(sentence, fact):
@@ -60,6 +71,12 @@ def test_simple_sentences_are_read_by_rules(sentence, fact):
         "Note: bring milk",
         "Who is the mayor of Tolvane?",
         "He left early.",
+        "The mayor of Tolvane is no longer Ada Bree.",
+        "The mayor of Tolvane isn't Ada.",
+        "The mayor of Tolvane is said to be Ada Bree.",
+        "The mayor of Tolvane is elected every four years.",
+        "Ada Bree is proud of Tolvane.",
+        "The mayors of Tolvane are never Ada and Bo.",
         "A third of the Houses is empty.",
         "Vonnat is a village of 300 people and Oster a number of the Farms.",
         "Love is a kind of Madness.",
@@ -80,6 +97,31 @@ def test_rows_are_about_the_heading_above_them_or_about_the_document():
         Fact("Ashmere", "ruler", "Cy", "2022"),
     ]
     assert facts("population: 1,200") == []
+
+
+def test_a_list_of_names_is_several_facts():
+    text = "In 2020, the members of the Cask Guild are Orla Penn, Tobin Marsh and Issa Vane. The owners of Os are Bo and Co."
+    found = list(by_rules(passage(text)))
+    assert [(one.fact.relation, one.fact.value, one.several) for one in found] == [
+        ("member", "Orla Penn", True), ("member", "Tobin Marsh", True), ("member", "Issa Vane", True),
+        ("owner", "Bo", True), ("owner", "Co", True)]  # fmt: skip
+    assert facts("The parties of Os are the Reds and a few.") == [Fact("Os", "parties", "the Reds and a few")]
+
+
+def test_rows_may_be_a_list_have_heads_and_say_since_when():
+    table = "# Orrin\n| what | who |\n|:---|---:|\n| CEO (since 2019) | Ada |\n| clerk | Bo (2015-2018) |\n"
+    listed = "## Orrin Two\n- Founder: Peta Orrin\n* staff: 12 (until May 2020)\n"
+    assert facts(table + listed) == [
+        Fact("Orrin", "CEO", "Ada", "2019"),
+        Fact("Orrin", "clerk", "Bo", "2015", "2018"),
+        Fact("Orrin Two", "Founder", "Peta Orrin"),
+        Fact("Orrin Two", "staff", "12", None, "2020-05"),
+    ]
+
+
+def test_what_is_denied_is_not_what_a_model_reads_there():
+    lines = "Tolvane | mayor | Ada Bree | - | -"
+    assert facts("The mayor of Tolvane is no longer Ada Bree.", generate=lambda prompts: [lines] * len(prompts)) == []
 
 
 def test_a_model_lists_facts_which_count_where_the_text_names_them():

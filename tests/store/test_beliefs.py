@@ -7,8 +7,8 @@ import torch
 
 from accrete.beliefs import Beliefs
 from accrete.errors import HistoryError, UsageError
-from accrete.facts.extract import Found
 from accrete.facts.reading import Stated, settled
+from accrete.facts.rules import Found
 from accrete.store.expectations import Expectation, Expectations
 from accrete.store.watch import Watch
 from accrete.types import Example, Fact, Probe

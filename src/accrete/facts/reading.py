@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 from accrete.facts.contradiction import Contradiction, OnConflict, Several, settle, with_several_values
 from accrete.facts.entailment import Remark
-from accrete.facts.extract import Found
 from accrete.facts.graph import FactGraph
 from accrete.facts.questions import AS_ASKED, answered, plain_questions
 from accrete.facts.router import Alike
+from accrete.facts.rules import Found
 from accrete.facts.statements import Statement
 from accrete.facts.values import value_key
 from accrete.scoring import normalise

@@ -25,9 +25,9 @@ from accrete.adapters.slot_bank import SlotBank
 from accrete.config import Config
 from accrete.data.general import general_prompts
 from accrete.errors import LessonError
-from accrete.facts.extract import Found
 from accrete.facts.reading import settled
 from accrete.facts.router import Route, Router, is_backwards
+from accrete.facts.rules import Found
 from accrete.facts.statements import Asked, Statement
 from accrete.facts.values import value_key
 from accrete.fit import fit
