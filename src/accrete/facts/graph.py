@@ -279,10 +279,11 @@ class FactGraph:
         """
         one = self[number]
         keys = {"subject": normalise(one.subject), "relation": normalise(one.relation), "value": normalise(one.value)}
+        keys["subject_as_value"] = value_key(one.subject)
         ways = {
             "history": "subject_key = :subject AND relation_key = :relation",
             "same_subject": "subject_key = :subject AND relation_key <> :relation",
-            "named": "(value_key = :subject OR subject_key = :value)",
+            "named": "(value_key = :subject_as_value OR subject_key = :value)",
         }
         given = keys | {"id": number, "limit": limit}
         found = {
@@ -296,7 +297,7 @@ class FactGraph:
         return found
 
     def named_in(self, text: str, limit: int = 200) -> tuple[list[Named], list[Named]]:
-        """Statements about what a text names, and those whose value it names, at most `limit`, the longest names first."""
+        """Statements about what a text names, and those whose value it names, of these at most `limit`, as they were read."""
         said = normalise(_POSSESSIVE.sub("", text)).split()[:LONGEST_TEXT]
         spans: dict[str, tuple[int, int]] = {}
         for start in range(len(said)):
