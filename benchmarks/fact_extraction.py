@@ -52,7 +52,8 @@ def measured(lm: LM, tasks: list[Task], setting: str) -> dict[str, float]:
         read = believing.settled(beliefs.graph, facts, (), task.document, date)
         beliefs.state_of(task.document.sha256, task.name, date, read.stated, read.several)
     seconds = time.perf_counter() - start
-    router, probes = Router(beliefs.graph, believing.alike), [probe for task in tasks for probe in task.probes]
+    router = Router(beliefs.graph, believing.alike, nats=believing.nats)
+    probes = [probe for task in tasks for probe in task.probes]
     routes = router.routes([(asked_as_of(p.question, p.as_of), None) for p in probes])
     sent = sum(
         route is not None and any(same(one.value, p) for one in route.statements)

@@ -30,6 +30,7 @@ from accrete.facts.router import Route, Router, is_backwards
 from accrete.facts.rules import Found
 from accrete.facts.statements import Statement
 from accrete.lm.alike import Alike
+from accrete.lm.answer_nats import AnswerNats
 from accrete.lm.model import LM
 from accrete.methods.base import Method
 from accrete.scoring import normalise
@@ -126,7 +127,7 @@ class Believing:
         """Which statements a question is about: by the method's own router where it has one, else by ours."""
         if own := getattr(method, "routes", None):
             return cast("Route | None", own([query])[0])
-        return Router(method.beliefs.graph, self.alike).routes([(query.question, query.as_of)])[0]
+        return Router(method.beliefs.graph, self.alike, nats=self.nats).routes([(query.question, query.as_of)])[0]
 
     def behind(self, method: Method, query: Query) -> tuple[Statement, ...]:
         """The statements that answer a question; none where the asker brings a text to read."""
@@ -146,6 +147,11 @@ class Believing:
         """How alike two questions are asked."""
         general = [question for question, _ in self.lm.background[:128]] or general_prompts()
         return Alike(self.lm, self.lm.layers * 5 // 8, general)
+
+    @functools.cached_property
+    def nats(self) -> AnswerNats:
+        """How surely a statement, when it is read, leads to what it says."""
+        return AnswerNats(self.lm)
 
     def judge(self, expected: Sequence[Expectation]) -> Judge | None:
         """Asks the teacher a question that is answered yes or no; None without one that can be asked, or need."""

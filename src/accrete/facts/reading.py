@@ -22,7 +22,7 @@ from accrete.facts.values import value_key
 from accrete.scoring import normalise
 from accrete.types import Example, Fact
 
-SAME_VALUE, SAME_NAME = 0.4, 0.9  # how alike two relations of a subject are asked that are one (LOG.md, 2026-11-29)
+SAME = 0.4  # how alike two relations of a subject are asked that are one, having the same value (LOG.md, 2026-11-29)
 Ask = Callable[[Contradiction], OnConflict]
 
 
@@ -87,9 +87,10 @@ def settled(
 
 
 def _by_known_names(graph: FactGraph, found: Sequence[Found], alike: Alike) -> list[Found]:
-    """With the name that a relation of the subject is known by: where it is as good as the same word, or has the same value.
+    """With the name that a relation of the subject is known by, where it has the same value and is asked alike.
 
-    Not where the document has both names itself, for one subject: then they are two relations.
+    Not where the document has both names itself, for one subject: then they are two relations. Being alike is not enough:
+    a captain and a mayor are asked alike.
     """
     own = {(normalise(one.fact.subject), normalise(one.fact.relation)) for one in found}
     pairs: list[tuple[int, Statement]] = []
@@ -97,16 +98,18 @@ def _by_known_names(graph: FactGraph, found: Sequence[Found], alike: Alike) -> l
         known = {normalise(other.relation): other for other in graph.history(one.fact.subject)}
         if normalise(one.fact.relation) not in known:
             subject = normalise(one.fact.subject)
-            pairs += [(place, other) for relation, other in known.items() if (subject, relation) not in own]
+            key = value_key(one.fact.value)
+            held = {normalise(other.relation) for other in graph.history(subject) if value_key(other.value) == key}
+            pairs += [
+                (place, known[relation]) for relation in known if relation in held and (subject, relation) not in own
+            ]
     asked = [
         (plain_questions(found[place].fact)[0].question, plain_questions(other.fact)[0].question)
         for place, other in pairs
     ]
     best: dict[int, tuple[float, str]] = {}
     for (place, other), score in zip(pairs, alike(asked), strict=True):
-        held = {value_key(one.value) for one in graph.history(other.subject, other.relation)}
-        least = SAME_VALUE if value_key(found[place].fact.value) in held else SAME_NAME
-        if score >= least and other.relation != AS_ASKED:
+        if score >= SAME and other.relation != AS_ASKED:
             best[place] = max(best.get(place, (0.0, "")), (score, other.relation))
     return [
         replace(one, fact=replace(one.fact, relation=best[place][1])) if place in best else one

@@ -6,8 +6,7 @@
     choice      the candidate that is asked most alike, or in the words of its relation, if it is alike enough; of its history
             what held at the date
 
-What a statement says its value is plays no part in choosing it, but for being named in a question asked backwards. A question
-that is like no other is routed nowhere: the base model answers. Ends at statements.
+A question that is like no other, or that no statement answers, is routed nowhere: the base model answers. Ends at statements.
 """
 
 from __future__ import annotations
@@ -30,10 +29,15 @@ WHOLE = 0.5  # and that it has all of them
 NESTED = 0.3  # and against it that its name may be a part of another
 NAMED = 3  # what the word of a name counts where a question names nothing that is known,
 SHARED = 0.75  # and the share of the words of a known question that it then must have
+TRIED = 4  # histories, at most, whose statements are read before a question
+READ = 0.5  # what a nat counts against a candidate that its value costs more than after the known question
+CLEAR, AHEAD = 0.9, 0.5  # how alike a question is to one that need not be read, and how much more than to another
 _THE_FIRST = re.compile(r"(?i)\b(?:first|earliest|original) (\w+)")
 _THE_PREVIOUS = re.compile(r"(?i)\b(previous|former|preceding|predecessor)\b")
 Alike = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """How alike two questions are asked, from -1 to 1, of many pairs: what they ask, not of whom."""
+Nats = Callable[[Sequence[tuple[str, str, str]]], Sequence[float]]
+"""Of many (question, text, answer) the nats per token that the answer costs after both."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,31 @@ class Candidate(NamedTuple):
     nested: bool = False
 
 
-class Router:
-    """`certain` is how alike a question must be to one about the same name, `very` to one that shares words alone."""
+class Scored(NamedTuple):
+    """How alike a question is to a candidate, and the nats that reading it speaks against it."""
 
-    def __init__(self, graph: FactGraph, alike: Alike, certain: float = 0.25, very: float = 0.9):
-        self.graph, self.alike, self.certain, self.very = graph, alike, certain, very
+    alike: float
+    candidate: Candidate
+    excess: float = 0.0
+
+
+class Router:
+    """`certain` is how alike a question must be to one about the same name, `very` to one that shares words alone.
+
+    `nats` reads statements before a question; without it what is asked most alike is taken. `sure` is how many nats a value
+    may cost more than after the question that is known.
+    """
+
+    def __init__(
+        self,
+        graph: FactGraph,
+        alike: Alike,
+        certain: float = 0.25,
+        very: float = 0.9,
+        nats: Nats | None = None,
+        sure: float = 0.2,
+    ):
+        self.graph, self.alike, self.certain, self.very, self.nats, self.sure = graph, alike, certain, very, nats, sure
 
     def routes(
         self, questions: Sequence[tuple[str, str | None]], today: datetime.date | None = None
@@ -71,13 +95,34 @@ class Router:
         candidates = [self._candidates(question) for question in plain]
         pairs = [(q, one.asked.question) for q, (found, _) in zip(plain, candidates, strict=True) for one in found]
         alike = iter(self.alike(pairs))
-        routes: list[Route | None] = []
-        for question, (found, least), date in zip(plain, candidates, dates, strict=True):
+        ranked: list[list[Scored]] = []
+        for question, (found, _) in zip(plain, candidates, strict=True):
             said = set(words(question))
-            scored = [(next(alike) + _worded(one, said) - NESTED * one.nested, one) for one in found]
-            best = max(scored, default=None, key=lambda row: row[0])
-            routes.append(self._route(question, *best, date, now) if best and best[0] >= least else None)
+            heard = (Scored(next(alike) + _worded(one, said) - NESTED * one.nested, one) for one in found)
+            ranked.append(_best_of_each(heard))
+        routes: list[Route | None] = []
+        for question, scored, (_, least), date in zip(plain, self._read(plain, ranked), candidates, dates, strict=True):
+            best = max(scored, default=None, key=lambda one: one.alike - READ * one.excess)
+            doubtful = best and best.alike < CLEAR and best.excess > self.sure
+            routes.append(
+                self._route(question, best, date, now) if best and best.alike >= least and not doubtful else None
+            )
         return routes
+
+    def _read(self, questions: Sequence[str], ranked: Sequence[list[Scored]]) -> list[list[Scored]]:
+        """Each with what its value costs more after the question, both after its statement, than after the known question."""
+        if self.nats is None:
+            return list(ranked)
+        doubted = [[] if _is_clear(found) else found[:TRIED] for found in ranked]
+        rows = [
+            (asked, one.candidate.statement.sentence, one.candidate.asked.answer)
+            for question, found in zip(questions, doubted, strict=True)
+            for one in found
+            for asked in (question, one.candidate.asked.question)
+        ]
+        nats = iter(self.nats(rows))
+        read = [[one._replace(excess=max(0.0, next(nats) - next(nats))) for one in found] for found in doubted]
+        return [new or old for new, old in zip(read, ranked, strict=True)]
 
     def _date(self, question: str, as_of: str | None, today: datetime.date | None) -> str | None:
         """The date that a question is about: its own, which may be given more closely; a year in a known name is none."""
@@ -105,8 +150,8 @@ class Router:
         asked = self.graph.questions_of(known)
         return [Candidate(known[one.fact].statement, one, known[one.fact].nested) for one in asked]
 
-    def _route(self, question: str, alike: float, found: Candidate, date: str | None, now: str) -> Route | None:
-        one, asked, _ = found
+    def _route(self, question: str, best: Scored, date: str | None, now: str) -> Route | None:
+        one, asked, _ = best.candidate
         backwards = is_backwards(one, asked)
         if (
             backwards
@@ -114,7 +159,7 @@ class Router:
             held = self.graph.at(date or now, None, one.relation, one.value) or [one] * (date is None)
         else:
             held = self._in_order(question, one, self.graph.at(date or now, one.subject, one.relation))
-        return Route(tuple(held), asked.question, alike, date or now, backwards) if held else None
+        return Route(tuple(held), asked.question, best.alike, date or now, backwards) if held else None
 
     def _in_order(self, question: str, one: Statement, held: list[Statement]) -> list[Statement]:
         """What held at a date, or where a question asks for it, what was there before it or first: "the previous mayor"."""
@@ -144,6 +189,22 @@ def _worded(candidate: Candidate, said: set[str]) -> float:
     asked = [word for word in words(candidate.asked.question) if word not in names and not word.isdigit()]
     share = sum(word in said for word in asked) / max(1, len(asked))
     return WORDS * share + WHOLE * (share == 1)
+
+
+def _best_of_each(scored: Iterable[Scored]) -> list[Scored]:
+    """The best of each history, and of each value that is asked backwards; the best first."""
+    best: dict[tuple[str, ...], Scored] = {}
+    for one in scored:
+        statement, asked, _ = one.candidate
+        key = normalise(statement.subject), normalise(statement.relation), "value" * is_backwards(statement, asked)
+        if key not in best or one.alike > best[key].alike:
+            best[key] = one
+    return sorted(best.values(), key=lambda one: -one.alike)
+
+
+def _is_clear(found: Sequence[Scored]) -> bool:
+    """Whether nothing need be read: one is in the words of the question, and no other is near."""
+    return not found or (found[0].alike >= CLEAR and (len(found) < 2 or found[0].alike - found[1].alike >= AHEAD))
 
 
 def is_backwards(statement: Statement, asked: Asked) -> bool:

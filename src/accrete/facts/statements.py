@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from accrete.dates import begun
+from accrete.dates import begun, spoken
+from accrete.facts.questions import AS_ASKED
+from accrete.scoring import normalise
 from accrete.types import Fact
 
 
@@ -38,6 +40,14 @@ class Statement:
         """Whether it held at a date, as `FactGraph.at` has it."""
         over = self.valid_until is not None and self.valid_until[: len(date)] <= date
         return begun([self.valid_from or ""], date) and not over
+
+    @property
+    def sentence(self) -> str:
+        """It as a sentence: "In 2018, the mayor of Tolvane is Ada." """
+        if normalise(self.relation) == AS_ASKED:
+            return f"{self.subject} {self.value}."
+        said = f"the {self.relation} of {self.subject} is {self.value}."
+        return f"In {spoken(self.valid_from)}, {said}" if self.valid_from else f"T{said[1:]}"
 
     @property
     def fact(self) -> Fact:

@@ -33,6 +33,7 @@ from accrete.facts.values import value_key
 from accrete.fit import fit
 from accrete.lm import batch
 from accrete.lm.alike import Alike
+from accrete.lm.answer_nats import AnswerNats
 from accrete.lm.decode import NOTHING, Conditioning
 from accrete.lm.forced import log_likelihoods
 from accrete.lm.model import LM
@@ -70,6 +71,7 @@ class Options(Config):
     # reading
     certain: float = Field(0.25, ge=-1, le=1)  # how alike a question must be to a known one about the same name,
     very: float = Field(0.9, ge=-1, le=1)  # and to one of which it shares words alone
+    sure: float = Field(0.2, ge=0)  # nats a token that its value may cost more, read, than after the known one
     general: int = Field(128, ge=2)  # general questions from which likeness is seen
     seed: int = 0
 
@@ -89,6 +91,7 @@ class VersionedMemory(Method):
         self.adapter = SlotBank(lm, 2 * config.slots, config.rank, config.layers, config.seed)
         self.general = [question for question, _ in lm.background] or general_prompts()
         self.alike = Alike(lm, self.adapter.first_layer, self.general[: config.general])
+        self.nats = AnswerNats(lm)
         self._reading = self.adapter.reading  # one object, so that rows run together
 
     def learn(self, lesson: Lesson, progress: Progress) -> Report:
@@ -202,7 +205,8 @@ class VersionedMemory(Method):
 
     def routes(self, queries: Sequence[Query]) -> list[Route | None]:
         """What each question is about."""
-        router = Router(self.beliefs.graph, self.alike, self.config.certain, self.config.very)
+        config = self.config
+        router = Router(self.beliefs.graph, self.alike, config.certain, config.very, self.nats, config.sure)
         asked = [i for i, query in enumerate(queries) if not query.context and not query.continues]
         found: list[Route | None] = [None] * len(queries)
         routed = router.routes([(queries[i].question, queries[i].as_of) for i in asked]) if len(self.beliefs) else []
