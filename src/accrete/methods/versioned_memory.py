@@ -46,7 +46,7 @@ from accrete.types import Lesson, Passage, Query, Report
 STEPS = 8  # an epoch, at least, where there are few questions: a slot that is seldom stepped on says it in few wordings
 FEW = 60  # questions about anything that a lesson studies at least, for the same reason
 SAID = 31  # values that are said beside the first of a relation that has several
-APART = 2  # epochs between two looks at what is learned
+APART = 2  # epochs that go over the same questions; how others are answered says what is learned
 
 
 class Row(NamedTuple):
@@ -62,10 +62,10 @@ class Options(Config):
     slots: int = Field(16_384, ge=1)  # facts that differ, at most
     rank: int = Field(8, ge=1)  # of the change that a slot makes
     # writing
-    rate: float = Field(0.4, gt=0)  # of Adam, slot by slot
+    rate: float = Field(0.2, gt=0)  # of Adam, slot by slot
     batch_size: int = Field(32, ge=1)  # questions a step
-    enough: float = Field(0.02, ge=0)  # nats per target at which a lesson ends
-    own: int = Field(2, ge=1)  # questions, at most, that ask for it and that each slot is to answer,
+    enough: float = Field(0.05, ge=0)  # nats per target, of questions that were not studied, at which a slot has learned
+    own: int = Field(3, ge=1)  # questions, at most, that ask for it and that each slot is to answer,
     anything: int = Field(2, ge=0)  # and general ones that it is to answer alike: it is not by them that it is read
     max_epochs: int = Field(40, ge=1)  # over the questions of what is new
     # reading
@@ -138,16 +138,16 @@ class VersionedMemory(Method):
     # --- writing --------------------------------------------------------------------------------------------------
 
     def _write(self, new: Sequence[Statement], progress: Progress) -> Report:
-        """Every slot until what it has to answer costs less than `enough`: no slot knows of another."""
-        rows = list(self._rows(new))
-        self.unlearned = {row.slot for row in rows}
-        if not rows:
+        """Every slot until questions that it has not studied cost less than `enough`: no slot knows of another."""
+        questions = self._questions(new)
+        self.unlearned = set(questions)
+        if not questions:
             return Report()
         optimizer = RowAdam(self.adapter.parameters(), lr=self.config.rate)
         with self.adapter.writing(self.unlearned), self.lm.in_bfloat16(frozen=True):
             return fit(
                 self.lm,
-                self._batches(rows),
+                self._batches(questions),
                 losses=[next_token],
                 optimizer=optimizer,
                 first_layer=self.adapter.first_layer,
@@ -155,17 +155,22 @@ class VersionedMemory(Method):
                 progress=progress,
             )
 
-    def _rows(self, new: Sequence[Statement]) -> Iterator[Row]:
-        """The questions that each statement answers: with its value from its slot, backwards from the slot behind it.
-
-        And questions about anything: a slot is read where the router says so, and is to say the same in any wording.
-        """
+    def _questions(self, new: Sequence[Statement]) -> dict[int, list[Asked]]:
+        """What each statement answers: with its value from its slot, backwards from the slot behind it."""
         known = {one.id: one for one in new}
         of_slot: dict[int, list[Asked]] = {}
         for asked in self.beliefs.graph.questions_of(known):
             one = known[asked.fact]
             of_slot.setdefault(_place(one, backwards=is_backwards(one, asked)), []).append(asked)
-        for slot, questions in of_slot.items():
+        return of_slot
+
+    def _drawn(self, of_slot: Mapping[int, Sequence[Asked]]) -> Iterator[Row]:
+        """Some questions of each slot that is not learned, and others about anything.
+
+        A slot is read where the router says so, and is to say the same in any wording.
+        """
+        for slot in sorted(self.unlearned):
+            questions = of_slot[slot]
             others = torch.randperm(len(questions) - 1, generator=self.random.generator)[: self.config.own - 1]
             about_it = [questions[i].question for i in (0, *(others + 1).tolist())]  # the plain one, and others
             count = max(self.config.anything, FEW // len(of_slot)) if self.config.anything else 0
@@ -173,22 +178,24 @@ class VersionedMemory(Method):
             for question in (*about_it, *(self.general[i] for i in drawn)):
                 yield Row(slot, study_sequence(self.lm, question, questions[0].answer))
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[batch.Batch]:
-        """Batches of questions about what is not learned yet, each row in its slot meanwhile."""
-        size = max(4, min(self.config.batch_size, len(rows) // STEPS))
-        for epoch in range(1, self.config.max_epochs + 1):
-            left = [row for row in rows if row.slot in self.unlearned]
-            order = torch.randperm(len(left), generator=self.random.generator).tolist()
+    def _batches(self, of_slot: Mapping[int, Sequence[Asked]]) -> Iterator[batch.Batch]:
+        """Batches of questions, each row in its slot meanwhile; now and then others are drawn, and say what is learned."""
+        rows: list[Row] = []
+        for epoch in range(self.config.max_epochs):
+            if epoch % APART == 0:
+                rows = list(self._drawn(of_slot))
+                if epoch:
+                    costs = zip(rows, self._nats(rows), strict=True)
+                    self.unlearned = {row.slot for row, nats in costs if nats > self.config.enough}
+                    rows = [row for row in rows if row.slot in self.unlearned]
+                size = max(4, min(self.config.batch_size, len(rows) // STEPS))
+            if not rows:
+                return
+            order = torch.randperm(len(rows), generator=self.random.generator).tolist()
             for start in range(0, len(order), size):
-                part = [left[i] for i in order[start : start + size]]
+                part = [rows[i] for i in order[start : start + size]]
                 with self.adapter.reading([[row.slot] for row in part]):
                     yield batch.collate([row.sequence for row in part], self.lm.device, self.lm.pad)
-            if epoch % APART == 0:
-                self.unlearned = {
-                    row.slot for row, nats in zip(left, self._nats(left), strict=True) if nats > self.config.enough
-                }
-            if not self.unlearned:
-                return
 
     @torch.no_grad()
     def _nats(self, rows: Sequence[Row]) -> list[float]:
