@@ -40,6 +40,7 @@ from accrete.types import Answer, Document, Example, Lesson, Probe, Query
 SETTINGS = ("auto", "model", "rules", "off")
 PASSAGE_TOKENS = 128  # of a passage whose facts are listed at once
 LISTED_TOKENS = 1.5  # of a list of facts, for each token of its passage
+AT_ONCE = 256  # pieces that are read between two words of progress
 CHECKED = 32  # neighbours that are asked before and after a lesson
 
 
@@ -94,10 +95,17 @@ class Believing:
         subject = document.name.rpartition("/")[2].rpartition(".")[0] or document.name
         if self.setting == "rules":
             return extract(passages, None, date, subject)
-        told("reading facts", 0, 0.0)
         writer: Writer = Teacher(self.teacher, offline=self.offline) if self.teacher else ModelWriter(self.lm)
         most = 32 + round(LISTED_TOKENS * max((self.lm.count_tokens(one.text) for one in passages), default=0))
-        return extract(passages, lambda prompts: writer(prompts, max_new_tokens=most), date, subject)
+
+        def listed(prompts: Sequence[str]) -> list[str]:
+            lists: list[str] = []
+            for start in range(0, len(prompts), AT_ONCE):
+                told(f"reading facts, {start:,} of {len(prompts):,} pieces read", 0, 0.0)
+                lists += writer(prompts[start : start + AT_ONCE], max_new_tokens=most)
+            return lists
+
+        return extract(passages, listed, date, subject)
 
     def settled(
         self,

@@ -20,7 +20,7 @@ _UNITS = {
         ("metre", "cm centimetre centimeter", "0.01"),
         ("metre", "m metre meter", "1"),
         ("metre", "km kilometre kilometer", "1000"),
-        ("metre", "inch in", "0.0254"),
+        ("metre", "inch inches in", "0.0254"),
         ("metre", "foot feet ft", "0.3048"),
         ("metre", "yard yd", "0.9144"),
         ("metre", "mile mi", "1609.344"),
@@ -42,6 +42,9 @@ _UNITS = {
         ("square metre", "hectare ha", "10000"),
         ("square metre", "km² km2 square_kilometre square_kilometer", "1000000"),
         ("percent", "% percent per_cent", "1"),
+        ("euro", "€ euro eur", "1"),
+        ("dollar", "$ dollar usd us$", "1"),
+        ("pound sterling", "£ gbp pound_sterling pounds_sterling", "1"),
     )
     for name in names.split()
 }
@@ -83,6 +86,7 @@ def _date(text: str) -> str | None:
 
 
 def _quantity(text: str) -> str | None:
+    text = re.sub(r"^(US\$|[€$£])\s*(\d.*)$", r"\2 \1", text)  # "€49" is "49 euros"
     first, _, rest = text.partition(" ")
     if first.lower() in _WORDS and rest:
         text = f"{_WORDS[first.lower()]} {rest}"

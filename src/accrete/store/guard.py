@@ -27,7 +27,8 @@ def harm(document: str, metrics: Mapping[str, Any], max_forgetting: float) -> Le
         )
     before, after = metrics.get("neighbours_before"), metrics.get("neighbours_after")
     lost = metrics.get("disturbed", [])
-    if before is not None and before - after > max_forgetting + 1e-9 and len(lost) > 1:  # one question may be chance
+    forgiven = 1 if max_forgetting else 0  # one question may be chance
+    if before is not None and before - after > max_forgetting + 1e-9 and len(lost) > forgiven:
         return ForgettingError(
             f"{document} was refused and taken back: of what is known next to its facts, {before:.3f} was answered before it"
             f" and {after:.3f} after it, a loss above max_forgetting = {max_forgetting:g}; lost, for one: {lost[0]}"
