@@ -5,13 +5,20 @@ from __future__ import annotations
 import datetime
 import json
 import os
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import typer
 from conftest import tiny_lm
 from typer.testing import CliRunner
 
+from accrete.cli.lessons import ask_about
 from accrete.cli.main import app
-from accrete.cli.session import Session
+from accrete.cli.session import Session, Ticker
+from accrete.facts.contradiction import contradictions
+from accrete.facts.graph import FactGraph
+from accrete.types import Fact
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +151,16 @@ def test_what_is_expected_is_said_listed_and_taken_back(call):
     assert "Say what is expected" in call("expect", "Hello?", code=2)
     assert call("expect", "Who are you?", "--remove") == {"removed": "Who are you?"} and call("expect") == []
     assert "Nothing is expected of" in call("expect", "Who are you?", "--remove", code=2)
+
+
+def test_who_is_asked_about_a_contradiction_is_asked_until_it_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    said = iter(("maybe", "Branch "))
+    monkeypatch.setattr(typer, "prompt", lambda *told, **options: next(said))
+    with FactGraph() as graph:
+        graph.add(Fact("Vonnat", "mayor", "Ada", "2018"))
+        (found,) = contradictions(graph, [Fact("Vonnat", "mayor", "Bo", "2020-03")])
+    assert ask_about(Ticker("new.txt"), replace(found, decided="ask")) == "branch"
+    shown = capsys.readouterr().err
+    assert 'contradicts "Ada" (mayor of Vonnat; 2018)\n   new: Bo, from March 2020 on\n' in shown
+    assert '"maybe" is none of them.' in shown and "superseded" not in shown

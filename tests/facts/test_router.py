@@ -163,3 +163,42 @@ def test_items_belong_to_the_facts_that_answer_them():
              Example("Who sings?", "Zed Quill")]  # fmt: skip
     of_fact, rest = answered(FACTS[:3], items)
     assert of_fact == [items[:2], [], []] and rest == items[2:]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def reading(router, costs, **options):
+    """The same router with a reader to whom answers cost what `costs` says of a question and a text, else nothing."""
+    asked = []
+
+    def nats(rows):
+        asked.extend(rows)
+        return [costs(question, text) for question, text, _ in rows]
+
+    return Router(router.graph, alike, certain=0.1, nats=nats, **options), asked
+
+
+def test_what_does_not_lead_to_its_value_is_no_answer(router):
+    """The question names Tolvane and is about no relation of it that is known."""
+    question = "What is the anthem of Tolvane?"
+    assert said(router, question) is not None  # by likeness alone
+    strict, asked = reading(router, lambda q, text: 3.0 if "anthem" in q else 0.0)
+    assert said(strict, question) is None
+    assert ("What is the river of Tolvane?", "The river of Tolvane is the Mern.", "the Mern") in asked
+    assert said(reading(router, lambda q, text: 3.0 if "anthem" in q else 0.0, sure=5.0)[0], question) is not None
+    assert (
+        said(reading(router, lambda q, text: 3.0)[0], question) is not None
+    )  # as the known question costs: its way to say it
+
+
+def test_of_several_the_one_that_is_read_as_an_answer_is_taken(router):
+    question = "What flows through Tolvane?"
+    right, _ = reading(router, lambda q, text: 2.0 if "flows" in q and "river" not in text else 0.0)
+    assert said(right, question) == ["the Mern"]
+
+
+def test_what_is_asked_in_its_own_words_need_not_be_read(router):
+    quick, asked = reading(router, lambda q, text: 9.0)
+    assert said(quick, "Who is the mayor of Tolvane?") == ["Cy Dorn"]
+    assert asked == []

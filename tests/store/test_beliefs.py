@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from accrete.errors import HistoryError, UsageError
 from accrete.facts.reading import Stated, settled
 from accrete.facts.rules import Found
 from accrete.store.expectations import Expectation, Expectations
+from accrete.store.guard import harm
 from accrete.store.watch import Watch
 from accrete.types import Example, Fact, Probe
 
@@ -106,6 +109,8 @@ def test_expectations_are_kept_replaced_and_removed(home):
     expected.add(Expectation("Hello?", not_contains="spam"))
     expected.add(Expectation("Who are you?", contains="a model"))
     assert {one.prompt: one.contains for one in expected.all()} == {"Hello?": "", "Who are you?": "a model"}
+    expected.add(Expectation("Who are you?", not_contains="human", judge="it is polite"))  # besides
+    assert Expectation("Who are you?", "a model", "human", "it is polite") in expected.all()
     assert Expectations(home, "1" * 64).all() == []
     expected.remove("Hello?")
     assert len(expected.all()) == 1
@@ -122,6 +127,31 @@ def test_when_an_answer_is_as_expected():
     polite = Expectation("q", judge="it is polite")
     assert polite.met("Please.") is None and polite.met("Please.", lambda asked: "polite" in asked) is True
     assert polite.met("No.", lambda asked: False) is False
+
+
+def test_one_lost_neighbour_may_be_chance_unless_nothing_may_be_lost():
+    fine = {"kept_before": 1.0, "kept_after": 1.0, "loss_before": 2.0, "loss_after": 1.0}
+    one = fine | {"neighbours_before": 1.0, "neighbours_after": 0.5, "disturbed": ["Who?"]}
+    assert harm("a.txt", one, 0.05) is None
+    assert "Who?" in str(harm("a.txt", one, 0.0))
+    assert "lost, for one: Who?" in str(harm("a.txt", one | {"disturbed": ["Who?", "Where?"]}, 0.05))
+
+
+def test_what_stands_beside_comes_back_with_its_lesson():
+    beliefs = Beliefs()
+    beliefs.state_of("a", "a.txt", "2018", [stated("Ada", "2018")])
+    before = beliefs.state_dict()
+    beliefs.state_of("b", "b.txt", "2020", [replace(stated("Bo", "2020"), beside=True)])
+    held = [one.value for one in beliefs.graph.at("2021")]
+    again = Beliefs()
+    again.load_state_dict(beliefs.state_dict())
+    assert held == ["Ada", "Bo"] == [one.value for one in again.graph.at("2021")]
+    again.load_state_dict(before)
+    assert [one.value for one in again.graph.at("2021")] == ["Ada"]
+    beliefs.state_of("c", "c.txt", "2022", [stated("Cy", "2022")])
+    assert [one.value for one in beliefs.graph.at("2023")] == ["Cy"]
+    beliefs.forget("c")
+    assert [one.value for one in beliefs.graph.at("2023")] == held
 
 
 def test_a_watch_tells_what_was_lost():

@@ -257,15 +257,14 @@ def undo(session: Session) -> None:
 
 def ask_about(ticker: Ticker, found: "Contradiction") -> "OnConflict":
     """Ask whoever sits there what a contradiction means, until it is said."""
-    import click
-
     if not sys.stdin.isatty():
         raise UsageError("--on-conflict ask needs a terminal; say supersede, branch or reject.")
     ticker.done()
     since = spoken(found.new.valid_from)
     print(f"{found}\n   new: {found.new.value}" + (f", from {since} on" if since else ""), file=sys.stderr)
-    choice = click.Choice(["supersede", "branch", "reject"])
-    chosen: OnConflict = typer.prompt(
-        "supersede, branch (both hold) or reject", default="supersede", type=choice, show_choices=False, err=True
-    )
-    return chosen
+    while True:
+        chosen: str = typer.prompt("supersede, branch (both hold) or reject", default="supersede", err=True)
+        for known in ("supersede", "branch", "reject"):
+            if chosen.strip().lower() == known:
+                return known
+        print(f'"{chosen}" is none of them.', file=sys.stderr)
