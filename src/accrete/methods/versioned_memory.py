@@ -3,8 +3,10 @@
 state    what the document says (facts/reading.py), as statements of a graph with dates; a new value ends the one before it
 open     two slots for every statement that says something new, one that says its value and, for questions asked backwards,
          one that says its subject; what was said before stays where it is
-write    the open slots, nothing else, on the questions that each answers
-read     a question goes to the statement it is about, at its date (facts/router.py), and the model answers with that slot
+write    the open slots, nothing else, on the questions that each answers and on others about anything, until a slot says what
+         it says to questions that it has not studied
+read     a question goes to the statement it is about, at its date (facts/router.py), and the model answers with that slot;
+         where several hold, with each, and says the answers together
 
 Nothing known about a question: no slot is read, and the base model answers, bit for bit.
 """
