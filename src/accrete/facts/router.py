@@ -153,9 +153,7 @@ class Router:
     def _route(self, question: str, best: Scored, date: str | None, now: str) -> Route | None:
         one, asked, _ = best.candidate
         backwards = is_backwards(one, asked)
-        if (
-            backwards
-        ):  # all subjects that have this value; where nobody says when, and none has it any more, that which had it
+        if backwards:  # all subjects that have this value; without a date and any that has it, the one that had
             held = self.graph.at(date or now, None, one.relation, one.value) or [one] * (date is None)
         else:
             held = self._in_order(question, one, self.graph.at(date or now, one.subject, one.relation))
