@@ -12,6 +12,7 @@ from accrete.cli.lesson_lines import studied as told
 from accrete.data.pieces import pieces, sentence_texts
 from accrete.dreams import study as module
 from accrete.dreams.study import Options, Studied, Study, study
+from accrete.dreams.written import Written
 from accrete.errors import DocumentError, OfflineError, UsageError
 from accrete.lm.tasks import ANSWER, RESTATE, REVERSE, WRITE_QUESTIONS
 
@@ -300,3 +301,25 @@ def test_figures_for_a_person() -> None:
 def test_the_size_of_passages_follows_the_context(make_lm) -> None:
     assert Study(make_lm(layers=1)).passage_tokens == Options().passage_tokens
     assert Study(make_lm(layers=1, max_position_embeddings=64)).passage_tokens == 25
+
+
+def test_what_was_written_is_kept_for_the_next_who_studies_the_document(tmp_path, make_lm, scholars):
+    document = Document("ships", TEXT)
+    passages = pieces(document, 128, lambda text: len(text.split()))
+
+    def written(document: Document) -> Studied:
+        one = Study(make_lm(), "self")
+        one.written = Written(tmp_path / "written")
+        return one.write(document, passages, sentence_texts, lambda *_: None)
+
+    first = written(document)
+    assert first.items and first.left_out and first.seconds > 0
+    before = len(scholars)
+    assert written(Document("the same by another name", TEXT)) == first, "with the seconds that it took"
+    assert len(scholars) == before, "nothing was written anew"
+    written(Document("others", TEXT + " The Vau was sold."))
+    assert len(scholars) > before, "another document is another file"
+    for file in (tmp_path / "written").iterdir():
+        file.write_text('{"items": 3}')
+    before = len(scholars)
+    assert written(document).items == first.items and len(scholars) > before, "a damaged file is written again"

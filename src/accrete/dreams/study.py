@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -21,6 +21,9 @@ from accrete.dreams.write import ModelWriter, Writer, can_write, restate, write_
 from accrete.errors import DocumentError, UsageError, did_you_mean
 from accrete.lm.model import LM
 from accrete.types import Document, Example, Passage
+
+if TYPE_CHECKING:
+    from accrete.dreams.written import Written
 
 SETTINGS = ("auto", "gold", "self", "off")
 TRIED = 2  # passages, spread over a document, that show whether the model can write at all
@@ -76,6 +79,7 @@ class Study:
 
     auto: the given ones where there are some, else self-made; gold: only the given; self: only self-made; off: none.
     `teacher` is the address of a model that writes in the model's place; what it wrote is read again by the model itself.
+    What is written is looked for in `written` first, and kept there.
     """
 
     def __init__(self, lm: LM, setting: str = "auto", teacher: str | None = None, *, offline: bool = False):
@@ -83,6 +87,7 @@ class Study:
             raise UsageError(f'There is no way to study called "{setting}".{did_you_mean(setting, SETTINGS)}')
         self.lm, self.setting, self.teacher, self.offline = lm, setting, teacher, offline
         self.options = Options()
+        self.written: Written | None = None
 
     @property
     def passage_tokens(self) -> int:
@@ -108,6 +113,20 @@ class Study:
         progress: Progress,
     ) -> Studied:
         """Have items written about the passages of a document; none survive where the writer cannot."""
+        if self.written and (known := self.written.find(document, self.options)):
+            return known
+        studied = self._write(document, passages, sentences, progress)
+        if self.written:
+            self.written.keep(document, self.options, studied)
+        return studied
+
+    def _write(
+        self,
+        document: Document,
+        passages: Sequence[Passage],
+        sentences: Callable[[Passage], Sequence[str]],
+        progress: Progress,
+    ) -> Studied:
         writer: Writer = Teacher(self.teacher, offline=self.offline) if self.teacher else ModelWriter(self.lm)
         seed = int(document.sha256[:12], 16)
         if not self.teacher:

@@ -2,6 +2,7 @@
 
 OUT/seed-0/base.json, base.jsonl       the job and its lines; floor, ceiling and what must be kept are asked once a seed
 OUT/seed-0/METHOD.json, METHOD.jsonl   and METHOD.home while it runs
+OUT/seed-0/written                     self-made items, a file for each document, for all methods
 OUT/sentinels/                         what a model that brings no sentinels must keep, made by the first base job
 OUT/results.json, OUT/report.html      everything together
 OUT/lock                               one process at a time
@@ -30,7 +31,7 @@ from typing import Any
 from accrete.errors import ModelError, UsageError
 from accrete.evaluate.collect import collect
 from accrete.evaluate.record import BASE, lines
-from accrete.evaluate.run import Job
+from accrete.evaluate.run import WRITTEN, Job
 from accrete.files import alone, write_text
 
 Announce = Callable[[str, str, int, int, float | None], None]
@@ -84,8 +85,9 @@ def compare(
 
 
 def _forget(comparison: Comparison, out: Path) -> None:
-    """Remove what was measured of these methods and seeds, and of the base that they share."""
+    """Remove what was measured of these methods and seeds, and of the base and the self-made items that they share."""
     for seed in comparison.seeds:
+        shutil.rmtree(out / f"seed-{seed}" / WRITTEN, ignore_errors=True)
         for name in (BASE, *map(_name, comparison.jobs)):
             path = out / f"seed-{seed}" / f"{name}.json"
             for file in (path, path.with_suffix(".jsonl")):

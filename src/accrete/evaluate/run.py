@@ -24,6 +24,7 @@ from typing import Any
 from pydantic import Field
 
 from accrete.config import Config, build
+from accrete.dreams.written import Written
 from accrete.errors import AccreteError, LessonError
 from accrete.evaluate import record, streams
 from accrete.evaluate.ask import ask, budget, sentinels
@@ -42,6 +43,7 @@ from accrete.store.sentinels import provide_sentinels, read_sentinels
 from accrete.types import Probe
 
 PROTOCOL = 3  # of what a run asks and writes: what was measured by another is not gone on with
+WRITTEN = "written"  # the folder beside the jobs in which self-made items lie, for all of them
 Announce = Callable[[str, int, int], None]
 """(what is being done, step, steps in all)."""
 
@@ -105,6 +107,7 @@ def _lessons(job: Job, path: Path, stream: Stream, lm: LM, announce: Announce) -
         teacher=job.teacher,
         max_forgetting=1.0,  # measured here, not prevented
     )
+    learner.study.written = Written(path.parent / WRITTEN)  # the jobs of a folder are of one base model and one writer
     last, taught = done[-1]["head"] if done else None, [commit.id for commit in learner.history.active()]
     while taught and taught[-1] != last:  # a lesson whose line did not come to be
         learner.undo()
