@@ -156,3 +156,10 @@ def test_reading_facts_is_measured_by_rules_and_with_the_model(run):
     assert (
         model["recall"] > 0.7 and model["precision"] > 0.7 and model["routed"] > 0.7 and model["sentinels_routed"] == 0
     )
+    assert 0 <= model["unstated_routed"] < 1
+
+
+def test_slots_are_asked_in_wordings_that_they_never_studied(run):
+    (untaught,) = run("slot_wordings", "--set", "max_epochs=1")
+    assert untaught["asked"] == 180 and untaught["routed"] > 150
+    assert untaught["garbled"] > 20 and len(untaught["examples"]) == untaught["garbled"], "one epoch is too little"

@@ -66,9 +66,7 @@ class Options(Config):
     # writing
     rate: float = Field(0.2, gt=0)  # of Adam, slot by slot
     batch_size: int = Field(32, ge=1)  # questions a step
-    enough: float = Field(
-        0.05, ge=0
-    )  # nats per target, of questions that were not studied, at which a slot has learned
+    enough: float = Field(0.05, ge=0)  # nats per target of questions not studied, at which a slot has learned
     own: int = Field(3, ge=1)  # questions, at most, that ask for it and that each slot is to answer,
     anything: int = Field(2, ge=0)  # and general ones that it is to answer alike: it is not by them that it is read
     max_epochs: int = Field(40, ge=1)  # over the questions of what is new
