@@ -94,6 +94,18 @@ def alone(lock: Path, refusal: str) -> Iterator[None]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def in_turn(lock: Path) -> Iterator[None]:
+    """Hold the file `lock` for this process; while another one has it, wait. A crash frees it, as in `alone`."""
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def replace_directory(path: Path, write: Callable[[Path], None]) -> None:
     """The same for a directory: `write` fills a new one, which then takes the place of the old.
 

@@ -319,7 +319,29 @@ def test_what_was_written_is_kept_for_the_next_who_studies_the_document(tmp_path
     assert len(scholars) == before, "nothing was written anew"
     written(Document("others", TEXT + " The Vau was sold."))
     assert len(scholars) > before, "another document is another file"
-    for file in (tmp_path / "written").iterdir():
+    for file in (tmp_path / "written").glob("*.json"):
         file.write_text('{"items": 3}')
     before = len(scholars)
     assert written(document).items == first.items and len(scholars) > before, "a damaged file is written again"
+
+
+def test_who_comes_while_another_writes_waits_for_it(tmp_path):
+    kept, document, begun, go_on = Written(tmp_path), Document("ships", TEXT), threading.Event(), threading.Event()
+
+    def slowly() -> Studied:
+        begun.set()
+        assert go_on.wait(timeout=10)
+        return Studied(GIVEN, source="self")
+
+    found: list[Studied] = []
+    first = threading.Thread(target=lambda: found.append(kept.get(document, Options(), slowly)))
+    second = threading.Thread(target=lambda: found.append(kept.get(document, Options(), lambda: Studied())))
+    first.start()
+    assert begun.wait(timeout=10)
+    second.start()
+    second.join(timeout=0.2)
+    assert second.is_alive(), "it waits"
+    go_on.set()
+    first.join(timeout=10)
+    second.join(timeout=10)
+    assert found == [Studied(GIVEN, source="self")] * 2

@@ -40,6 +40,7 @@ def facts(text: str, **options) -> list[Fact]:
         ("The mayor of Tolvane was Ada until 2019.", Fact("Tolvane", "mayor", "Ada", None, "2019")),
         ("Since 2020 the mayor of Tolvane has been Ada.", Fact("Tolvane", "mayor", "Ada", "2020")),
         ("The owner of Pitholm Mill is Dr. J. Smith.", Fact("Pitholm Mill", "owner", "Dr. J. Smith")),
+        ("The head of Ombria is President Col. Ada Bree.", Fact("Ombria", "head", "President Col. Ada Bree")),
         ("Ada is the keeper of Pitholm Mill since 1850.", Fact("Pitholm Mill", "keeper", "Ada", "1850")),
         ("In 2019, a member of the Larkmoor Choir is Jana Oss.", Fact("the Larkmoor Choir", "member", "Jana Oss", "2019")),
         ("Piet Solm is one of the patrons of Vonnat.", Fact("Vonnat", "patron", "Piet Solm")),

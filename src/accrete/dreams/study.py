@@ -5,6 +5,7 @@ passages -> write (greedy, then drawn) -> keep (sound, novel, diverse) -> reread
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -113,12 +114,8 @@ class Study:
         progress: Progress,
     ) -> Studied:
         """Have items written about the passages of a document; none survive where the writer cannot."""
-        if self.written and (known := self.written.find(document, self.options)):
-            return known
-        studied = self._write(document, passages, sentences, progress)
-        if self.written:
-            self.written.keep(document, self.options, studied)
-        return studied
+        write = functools.partial(self._write, document, passages, sentences, progress)
+        return self.written.get(document, self.options, write) if self.written else write()
 
     def _write(
         self,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from accrete.dreams.study import Options, Studied
-from accrete.files import write_text
+from accrete.files import in_turn, write_text
 from accrete.types import Document, Example
 
 
@@ -23,21 +24,28 @@ class Written:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def find(self, document: Document, options: Options) -> Studied | None:
-        """What was written about this document under these options; None where nothing was, or the file is damaged."""
-        try:
-            kept: dict[str, Any] = json.loads(self._path(document, options).read_text("utf-8"))
-            items = tuple(Example(**item) for item in kept.pop("items"))
-            left_out = tuple((str(reason), int(count)) for reason, count in kept.pop("left_out"))
-            return Studied(items, tuple(kept.pop("restatements")), left_out=left_out, **kept)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
+    def get(self, document: Document, options: Options, write: Callable[[], Studied]) -> Studied:
+        """What was written about this document under these options, by whoever was first; else by `write`, now.
 
-    def keep(self, document: Document, options: Options, studied: Studied) -> None:
-        """Write it down, whole or not at all."""
+        While another process writes about it, this one waits.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self._path(document, options), json.dumps(asdict(studied), ensure_ascii=False, indent=1) + "\n")
+        mark = hashlib.sha256(f"{document.sha256} {options.model_dump_json()}".encode()).hexdigest()[:24]
+        path = self.folder / f"{mark}.json"
+        with in_turn(path.with_suffix(".lock")):
+            if known := _read(path):
+                return known
+            studied = write()
+            write_text(path, json.dumps(asdict(studied), ensure_ascii=False, indent=1) + "\n")
+            return studied
 
-    def _path(self, document: Document, options: Options) -> Path:
-        mark = hashlib.sha256(f"{document.sha256} {options.model_dump_json()}".encode()).hexdigest()
-        return self.folder / f"{mark[:24]}.json"
+
+def _read(path: Path) -> Studied | None:
+    """None where there is no file, or a damaged one."""
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        items = tuple(Example(**item) for item in kept.pop("items"))
+        left_out = tuple((str(reason), int(count)) for reason, count in kept.pop("left_out"))
+        return Studied(items, tuple(kept.pop("restatements")), left_out=left_out, **kept)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

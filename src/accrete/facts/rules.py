@@ -64,8 +64,10 @@ _COLON = re.compile(  # "Head of government of Chile on 3 May 2020: Ada (since 2
     rf"(?: (?:on|in|as of|since) (?P<at>{_DATE}))?: (?P<value>\S.{{0,160}}?)"
     rf"(?: \(since (?P<since>{_DATE})\))?(?: \([^()]*\)?)?$"
 )
+_TITLES = "Dr Mr Ms Mrs St Prof Rev Hon Sen Gov Gen Col Maj Lt Capt Cdr Adm Brig Sgt Mt".split()
+_SHORT = "|".join(rf"(?<=\b{title})" for title in ("[A-Z]", *_TITLES))
 _SENTENCE = re.compile(  # a point after an initial or a title ends none
-    r"[^.!?\n]+(?:\.(?=\w)[^.!?\n]*|(?:(?<=\b[A-Z])|(?<=\b[DMS][rst])|(?<=\bMrs))\.[^.!?\n]+)*[.!?]?"
+    rf"[^.!?\n]+(?:\.(?=\w)[^.!?\n]*|(?:{_SHORT})\.[^.!?\n]+)*[.!?]?"
 )
 _ROW = re.compile(r"^\s*(?:[-*+]\s+)?\|?\s*(?P<relation>[^\W\d][^:|\n]{1,60}?)\s*[:|]\s*(?P<value>[^|\n]+?)\s*\|?\s*$")
 _RULED = re.compile(r"^\s*\|?(?:\s*:?-+:?\s*\|)+\s*(?::?-+:?)?\s*$")  # |---|---| under the heads of a table
