@@ -28,12 +28,29 @@ _PUT_AT = (  # "[2020] The ...", "As of March 2020, who ...", "Who was ... in 20
     re.compile(rf"^[^,:?\d]*?{_AT}{_SPOKEN}[^,:?\d]*[,:]"),
     re.compile(rf"{_AT}{_SPOKEN}[?.]?\s*$"),
 )
-_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_ONES = """one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+    eighteen nineteen""".split()
+_COUNTS = {name: 1 + place for place, name in enumerate(_ONES)} | {"a couple of": 2, "a few": 3, "an": 1, "a": 1}
+_TENS = {
+    name: 10 * place for place, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+}
+_COUNT = rf"\d{{1,4}}|(?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_ONES[:9])}))?|{'|'.join(reversed(_COUNTS))}"
+NUMBERS = "|".join([*_TENS, *_ONES])  # in words
+_YEARS = {"decade": 10, "centuries": 100, "century": 100}
+_UNIT = rf"(?P<of>{'|'.join(_YEARS)}|year|month|week|day)s?"
 _RELATIVE = re.compile(
-    rf"(?i)\b(?:last (?P<unit>year|month|week)|(?P<ago>\d{{1,3}}|{'|'.join(_COUNTS[1:])}|an?) "
-    r"(?P<of>decade|year|month|week|day)s? ago|yesterday)\b"
+    rf"(?i)\b(?:(?P<which>last|next|this) (?P<unit>year|month|week)|(?P<ago>{_COUNT}) {_UNIT} ago|yesterday"
+    rf"|(?P<twice>year|month|week) before last|last (?P<named>(?-i:{'|'.join(MONTHS)})))\b"
 )
-_BESIDE = re.compile(rf"(?i)\b(?P<side>before|prior to|until|after) {_SPOKEN}")
+_BESIDE = re.compile(
+    rf"(?i)\b(?:(?P<count>{_COUNT}) {_UNIT} )?(?P<side>before|prior to|until|after) {_SPOKEN}",
+)
+_UNNAMED = re.sub(r"\?P<\w+>", "?:", _SPOKEN)
+_BETWEEN = re.compile(  # "from 2017 until 2019", "between May 2017 and 2018", "2019/2020"
+    rf"(?i)(?:\b(?:between|from|in|during) )?\b{_UNNAMED}\s*(?P<to>and|to|until|till|through|/|-|–)\s*{_UNNAMED}"
+)
+_DECADE = re.compile(r"(?i)(?:\b(?:in|during) )?\b(?:the )?(?P<ten>[12]\d{2})0['’]?s\b")
+_ERA = re.compile(r"\b(?:AD|CE) ?(?P<after>\d{1,3})\b|\b(?P<year>\d{1,3}) (?:AD|CE)\b|\b\d+ (?P<before>BCE?)\b")
 
 
 def check_date(date: str) -> str:
@@ -98,10 +115,28 @@ def put_at(question: str, today: datetime.date | None = None) -> str | None:
 
 
 def asked_at(question: str, today: datetime.date | None = None) -> str | None:
-    """The ISO date that a question is put at, or the only one that it names; "before 2019" is 2018, and "after 2019" 2020."""
+    """The ISO date that a question is put at, or the only one that it names; "before 2019" is 2018, and "after 2019" 2020.
+
+    Of a question about a time from one date to another, "between 2017 and 2019" or "in the 2010s", both: "2017/2019".
+    """
+    if said := _BETWEEN.search(question):
+        first, last = (_iso(found) for found in re.finditer(rf"\b{_SPOKEN}", said[0]))
+        return f"{first}/{_next(last, -1) if said['to'] in ('until', 'till') and last > first else last}"
+    if said := _DECADE.search(question):
+        return f"{said['ten']}0/{said['ten']}9"
+    if said := _ERA.search(question):
+        return "0001" if said["before"] else f"{int(said['after'] or said['year']):04}"
     if beside := _BESIDE.search(question):
-        return _next(_iso(beside), 1 if beside["side"].lower() == "after" else -1)
+        sign = 1 if beside["side"].lower() == "after" else -1
+        return _next(_iso(beside), sign) if not beside["count"] else _apart(beside, sign)
     return put_at(question, today) or only_date(question)
+
+
+def _apart(said: re.Match[str], sign: int) -> str:
+    """The date that "two years before 2020" is."""
+    date, count, unit = _iso(said), sign * _count(said["count"]), said["of"].lower()
+    year, month, day = [*date.split("-"), "01", "01"][:3]
+    return _moved(datetime.date(int(year), int(month), int(day)), count, unit)
 
 
 def _next(date: str, step: int) -> str:
@@ -147,26 +182,43 @@ def existing(date: str) -> str:
 
 
 def _seen_from(question: str, today: datetime.date) -> str | None:
-    """The date that "last year", "three years ago", "last month", "a week ago" or "yesterday" are."""
+    """The date that "last year", "three years ago", "last May", "the week before last" or "yesterday" are."""
     said = _RELATIVE.search(question)
     if not said:
         return None
-    unit, count = (said["of"] or said["unit"] or "day").lower(), _count(said["ago"]) if said["ago"] else 1
+    if said["named"]:
+        month = 1 + MONTHS.index(said["named"])
+        return f"{today.year - (month >= today.month):04}-{month:02}"
+    if said["ago"]:
+        return _moved(today, -_count(said["ago"]), said["of"].lower())
+    if said["twice"]:
+        return _moved(today, -2, said["twice"].lower())
+    count = {"last": -1, "this": 0, "next": 1}[(said["which"] or "last").lower()]
+    return _moved(today, count, (said["unit"] or "day").lower())
+
+
+def _moved(date: datetime.date, count: int, unit: str) -> str:
+    """So many units later, as closely as the unit says: a year, a month, or a day."""
     if unit == "month":
-        return _next(f"{today:%Y-%m}", -count)
+        return _next(f"{date:%Y-%m}", count)
     if unit in ("day", "week"):
-        return (today - datetime.timedelta(days=count * (7 if unit == "week" else 1))).isoformat()
-    return f"{max(1, today.year - count * (10 if unit == 'decade' else 1)):04}"
+        return (date + datetime.timedelta(days=count * (7 if unit == "week" else 1))).isoformat()
+    return f"{min(9999, max(1, date.year + count * _YEARS.get(unit, 1))):04}"
 
 
 def _count(said: str) -> int:
-    return 1 if said.lower() in ("a", "an") else _COUNTS.index(said.lower()) if said.lower() in _COUNTS else int(said)
+    tens, _, ones = said.lower().replace("-", " ").partition(" ")
+    if tens in _TENS:
+        return _TENS[tens] + _COUNTS.get(ones, 0)
+    return _COUNTS[said.lower()] if said.lower() in _COUNTS else int(said)
 
 
 def undated(question: str, date: str | None) -> str:
     """What a question says besides its date: where the date decides what counts, its words are not to be looked for."""
     if not date:
         return question
+    if "/" in date:
+        return _DECADE.sub(" ", _BETWEEN.sub(" ", question)).strip()
     said = rf"(?i)(\bas of )?\b({spoken(date)}|{date})\b,?"
     other = rf"(?i:\bas of )?\b{_SPOKEN},?"  # as it is said otherwise: "Mar 3, 2020"
     question = re.sub(other, lambda found: " " if _iso(found) == date else found[0], question)

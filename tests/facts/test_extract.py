@@ -73,6 +73,9 @@ def test_simple_sentences_are_read_by_rules(sentence, fact):
         "Who is the mayor of Tolvane?",
         "He left early.",
         "The mayor of Tolvane is no longer Ada Bree.",
+        "The mayor of Tolvane was once Ada Bree.",
+        "Her husband was the mayor of Tolvane.",
+        "From 1992 until 2001 she was the rector of the University of Os.",
         "The mayor of Tolvane isn't Ada.",
         "The mayor of Tolvane is said to be Ada Bree.",
         "The mayor of Tolvane is elected every four years.",
@@ -98,6 +101,49 @@ def test_rows_are_about_the_heading_above_them_or_about_the_document():
         Fact("Ashmere", "ruler", "Cy", "2022"),
     ]
     assert facts("population: 1,200") == []
+
+
+@pytest.mark.parametrize(
+    ("sentence", "values"),
+    [
+        (
+            "In 2018, the mayor of Os is Ada Bree and in 2020, the mayor of Os is Cy.",
+            {"Ada Bree": "2018", "Cy": "2020"},
+        ),
+        ("In 2018 the beadle of Os was Una; in 2020 it was Cy.", {"Una": "2018", "Cy": "2020"}),
+        ("The mayor of Os in 2018 was Ada, and in 2020 Cy.", {"Ada": "2018", "Cy": "2020"}),
+        ("The population of Os was 1,200 in 2018 and 1,300 in 2020.", {"1,200": "2018", "1,300": "2020"}),
+        ("In 2018, the mayor of Os is Ada and the river of Os is the Mern.", {"Ada": "2018", "the Mern": "2018"}),
+        ("The mayor of Os is Ada and the river is the Mern.", {"Ada": None}),
+        ("The mayor of Os was Ada Bree (2014-2018).", {"Ada Bree": "2014"}),
+        ("The reeve of Os was Ben Ash between 2014 and 2018.", {"Ben Ash": "2014"}),
+        ("The headquarters of Os are in Linz.", {"Linz": None}),
+        ("The mayor of Os was then Bo.", {"Bo": None}),
+        ('The motto of Os is "by sea; by land".', {"by sea; by land": None}),
+        ("The director of Bree and the Sons is Ada.", {"Ada": None}),
+    ],
+)
+def test_a_sentence_may_state_several_things(sentence, values):
+    assert {one.fact.value: one.fact.valid_from for one in by_rules(passage(sentence))} == values
+
+
+@pytest.mark.parametrize(
+    ("table", "stated"),
+    [
+        ("| Year | Mayor |\n|--|--|\n| 2018 | Ada |\n| 2020 | Cy |",
+         [("Os", "mayor", "Ada", "2018"), ("Os", "mayor", "Cy", "2020")]),
+        ("|Office|Holder|Since|\n|:-|-:|-|\n| reeve | Bo | May 2019 |", [("Os", "reeve", "Bo", "2019-05")]),
+        ("| Office | Holder | To |\n|--|--|--|\n| reeve | Bo (2011-2013) | |", [("Os", "reeve", "Bo", "2011")]),
+        ("| Town | Mayor | CEO |\n|--|--|--|\n| Vonnat | Ada | - |\n| Kirk | | Bo |",
+         [("Vonnat", "mayor", "Ada", None), ("Kirk", "CEO", "Bo", None)]),
+        ("| Town | Mayor |\n|--|--|", [("Os", "Town", "Mayor", None)]),  # a row above a line, as far as one can tell
+    ],
+)  # fmt: skip
+def test_tables_have_heads(table, stated):
+    text = f"# Os\n\n{table}\n"
+    found = list(by_rules(passage(text, start=5)))
+    assert [(f.fact.subject, f.fact.relation, f.fact.value, f.fact.valid_from) for f in found] == stated
+    assert all(text[one.start - 5 : one.end - 5].startswith("|") for one in found)
 
 
 def test_a_list_of_names_is_several_facts():

@@ -93,7 +93,7 @@ def why(
         if not rows:
             console.print("   from: the base model; no fact is known that answers this", style="dim")
             return
-        date = f", as of {found.date}" if found.date else ""
+        date = f", as of {found.date.replace('/', ' to ')}" if found.date else ""
         console.print(f'   taken for: "{found.question}"{date}', markup=False, style="dim")
         if not any(
             contains(found.answer.text, one.subject if found.backwards else one.value) for one in found.statements

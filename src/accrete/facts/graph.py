@@ -53,7 +53,7 @@ _FIELDS = ("id", "subject", "relation", "value", "valid_from", "valid_until", "s
            "start", "end", "lesson", "slot", "parent", "contradicts", "usage", "beside")  # fmt: skip
 _SELECT = "SELECT " + ", ".join(f'"{name}"' for name in _FIELDS) + " FROM facts"
 # As `accrete.dates.begun`: as far as both dates are given. What has no date was always there.
-_AT = "(valid_from IS NULL OR substr(valid_from, 1, length(:date)) <= :date)"
+_AT = "(valid_from IS NULL OR substr(valid_from, 1, length(:last)) <= :last)"
 _NOT_OVER = "(valid_until IS NULL OR substr(valid_until, 1, length(:date)) > :date)"
 _NOT_EMPTY = "(valid_until IS NULL OR valid_from IS NULL OR valid_from < valid_until)"
 
@@ -256,10 +256,14 @@ class FactGraph:
     def at(
         self, date: str, subject: str | None = None, relation: str | None = None, value: str | None = None
     ) -> list[Statement]:
-        """What held at a date, of everything or of this subject, relation and value, in the order in which it was read."""
-        check_date(date)
+        """What held at a date, of everything or of this subject, relation and value, in the order in which it was read.
+
+        Of a time, "2017/2019", what held on any day of it that is not before what held at its beginning.
+        """
+        first, _, last = date.partition("/")
         where, given = _of(subject, relation, value)
-        return self._read(f"WHERE {_AT} AND {_NOT_OVER} AND {_NOT_EMPTY}{where} ORDER BY id", date=date, **given)
+        given |= {"date": check_date(first), "last": check_date(last or first)}
+        return self._read(f"WHERE {_AT} AND {_NOT_OVER} AND {_NOT_EMPTY}{where} ORDER BY id", **given)
 
     def active(self, subject: str | None = None, relation: str | None = None) -> list[Statement]:
         """What holds and no statement has ended."""

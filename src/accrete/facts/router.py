@@ -1,24 +1,28 @@
 """Which statements a question is about, and as of when: by names and words, and by how alike questions are. No torch.
 
-    date        said beside the question (`as_of`), or in it (dates.py: "As of 2018", "[2018]", "last year"); else today
+    date        said beside the question (`as_of`), or in it (dates.py: "As of 2018", "[2018]", "last year", "between 2017 and
+                2019"); else today
     candidates  questions that statements answer: about what the question names, backwards ones of a value that it names, and
                 where it names nothing that is known, those that share its words
     choice      the candidate that is asked most alike, or in the words of its relation, if it is alike enough; of its history
             what held at the date
 
-A question that is like no other, or that no statement answers, is routed nowhere: the base model answers. Ends at statements.
+A question that is like no other, or that no statement answers, is routed nowhere: the base model answers. One that asks when
+or how many is answered by a date or a number alone. Ends at statements.
 """
 
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from accrete.dates import asked_at, undated
+from accrete.dates import MONTH, NUMBERS, asked_at, undated
 from accrete.facts.graph import FactGraph
+from accrete.facts.questions import AS_ASKED
 from accrete.facts.statements import Asked, Named, Statement
 from accrete.facts.values import value_key
 from accrete.retrieval.words import STOP_WORDS, telling, words
@@ -31,9 +35,19 @@ NAMED = 3  # what the word of a name counts where a question names nothing that 
 SHARED = 0.75  # and the share of the words of a known question that it then must have
 TRIED = 4  # histories, at most, whose statements are read before a question
 READ = 0.5  # what a nat counts against a candidate that its value costs more than after the known question
-CLEAR, AHEAD = 0.9, 0.5  # how alike a question is to one that need not be read, and how much more than to another
-_THE_FIRST = re.compile(r"(?i)\b(?:first|earliest|original) (\w+)")
+ROLE = 0.5  # the score that a candidate must have where a question names what it asks for, and it is called otherwise
+CLEAR, AHEAD = 0.9, 0.5  # the score from which a candidate need not be read, and how far it is then before another
+_ORDER = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_THE_FIRST = re.compile(rf"(?i)\b({'|'.join(_ORDER)}|earliest|original) (\w+)")
+_ROLE = re.compile(
+    r"(?i)\bthe (\w+(?: \w+)?) of\b|['’]s (\w+(?: \w+)?)\W*$"
+)  # "the owner of the Mill", "the Mill's owner"
 _THE_PREVIOUS = re.compile(r"(?i)\b(previous|former|preceding|predecessor)\b")
+_OF_A_FIGURE = re.compile(  # "When did Ada become mayor?", "how many ships"
+    r"(?i)(?:^|[,:] )(?:(?:since|until|till|from) when|when|how (?:many|much)|(?:in|at|since|until) (?:what|which)"
+    r" (?:year|month|date|time|century|decade))\b[^,:]*$"
+)
+_FIGURE = re.compile(rf"(?i)\d|\b(?:{NUMBERS}|{MONTH})\b")
 Alike = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """How alike two questions are asked, from -1 to 1, of many pairs: what they ask, not of whom."""
 Nats = Callable[[Sequence[tuple[str, str, str]]], Sequence[float]]
@@ -42,7 +56,10 @@ Nats = Callable[[Sequence[tuple[str, str, str]]], Sequence[float]]
 
 @dataclass(frozen=True)
 class Route:
-    """The statements that answer a question, the known question that it is like, how much, and the date."""
+    """The statements that answer a question, the known question that it is like, its score, and the date or time.
+
+    The score is how alike the two are asked, and what the words of the relation count beside it: up to 2.
+    """
 
     statements: tuple[Statement, ...]
     question: str
@@ -60,7 +77,7 @@ class Candidate(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """How alike a question is to a candidate, and the nats that reading it speaks against it."""
+    """The score of a candidate (see `Route`), and the nats that reading it speaks against it."""
 
     alike: float
     candidate: Candidate
@@ -103,6 +120,8 @@ class Router:
         routes: list[Route | None] = []
         for question, scored, (_, least), date in zip(plain, self._read(plain, ranked), candidates, dates, strict=True):
             best = max(scored, default=None, key=lambda one: one.alike - READ * one.excess)
+            if best and _calls_it_otherwise(question, best.candidate.statement):
+                least = max(least, ROLE)
             doubtful = best and best.alike < CLEAR and best.excess > self.sure
             routes.append(
                 self._route(question, best, date, now) if best and best.alike >= least and not doubtful else None
@@ -137,39 +156,47 @@ class Router:
     def _candidates(self, question: str) -> tuple[list[Candidate], float]:
         """Known questions that it may be, with what answers them, and how alike it must be to one."""
         about, valued = self.graph.named_in(question)
-        forwards = [one for one in self._asked(about) if not is_backwards(one.statement, one.asked)]
-        backwards = [one for one in self._asked(valued) if is_backwards(one.statement, one.asked)]
-        if forwards or backwards:
+        figure = bool(_OF_A_FIGURE.search(question))
+        forwards = [one for one in self._asked(about, figure) if not is_backwards(one.statement, one.asked)]
+        backwards = [one for one in self._asked(valued, figure) if is_backwards(one.statement, one.asked)]
+        if (about and figure) or forwards or backwards:
             return forwards + backwards, self.certain
         asked = telling(question)
         like = [one for one in self.graph.asked_like(list(asked)) if _shared(telling(one.question), asked)]
         return [Candidate(self.graph[one.fact], one) for one in like], self.very
 
-    def _asked(self, named: Iterable[Named]) -> list[Candidate]:
+    def _asked(self, named: Iterable[Named], figure: bool) -> list[Candidate]:
+        """The questions that these statements answer, of a figure alone those that are answered by one."""
         known = {one.statement.id: one for one in named}
         asked = self.graph.questions_of(known)
-        return [Candidate(known[one.fact].statement, one, known[one.fact].nested) for one in asked]
+        found = [Candidate(known[one.fact].statement, one, known[one.fact].nested) for one in asked]
+        return [
+            one for one in found if not figure or one.statement.relation == AS_ASKED or _FIGURE.search(one.asked.answer)
+        ]
 
     def _route(self, question: str, best: Scored, date: str | None, now: str) -> Route | None:
         one, asked, _ = best.candidate
         backwards = is_backwards(one, asked)
-        if backwards:  # all subjects that have this value; without a date and any that has it, the one that had
+        if backwards:  # all subjects that have this value; without a date, where none has it any more, the one that had
             held = self.graph.at(date or now, None, one.relation, one.value) or [one] * (date is None)
         else:
             held = self._in_order(question, one, self.graph.at(date or now, one.subject, one.relation))
         return Route(tuple(held), asked.question, best.alike, date or now, backwards) if held else None
 
     def _in_order(self, question: str, one: Statement, held: list[Statement]) -> list[Statement]:
-        """What held at a date, or where a question asks for it, what was there before it or first: "the previous mayor"."""
-        first, previous = (pattern.search(question) for pattern in (_THE_FIRST, _THE_PREVIOUS))
+        """What held at a date, or where a question asks for it what was there before it, or first: "the previous mayor"."""
+        numbered, previous = (pattern.search(question) for pattern in (_THE_FIRST, _THE_PREVIOUS))
         relation = words(one.relation)
-        if first and first[1].lower() in relation and "first" not in relation:
-            return self._that_held(one)[:1]
+        if numbered and numbered[2].lower() in relation and numbered[1].lower() not in relation:
+            place = _ORDER.index(numbered[1].lower()) if numbered[1].lower() in _ORDER else 0
+            terms = itertools.groupby(self._that_held(one), key=lambda other: value_key(other.value))
+            return [next(same) for _, same in terms][place : place + 1]
         if previous and previous[1].lower() not in relation:
             since = min((other.valid_from or "" for other in held), default="")
             values = {value_key(other.value) for other in held}
             before = [other for other in self._that_held(one) if (other.valid_from or "") < since]
-            return [other for other in before if value_key(other.value) not in values][-1:]
+            others = [other for other in before if value_key(other.value) not in values]
+            return [other for other in others if other is others[-1] or other.valid_until == others[-1].valid_until]
         return held
 
     def _that_held(self, one: Statement) -> list[Statement]:
@@ -187,6 +214,14 @@ def _worded(candidate: Candidate, said: set[str]) -> float:
     asked = [word for word in words(candidate.asked.question) if word not in names and not word.isdigit()]
     share = sum(word in said for word in asked) / max(1, len(asked))
     return WORDS * share + WHOLE * (share == 1)
+
+
+def _calls_it_otherwise(question: str, one: Statement) -> bool:
+    """Whether a question names what it asks for, "the owner of ...", and not in words of this statement's relation."""
+    for name in (one.subject, one.value):  # "the Crown of Soblu" is none
+        question = re.sub(re.escape(name), "_", question, flags=re.IGNORECASE)
+    role = _ROLE.search(question)
+    return role is not None and not {*words(role[1] or role[2])} & {*words(one.relation)}
 
 
 def _best_of_each(scored: Iterable[Scored]) -> list[Scored]:

@@ -2,6 +2,7 @@
 
     "In 2020, the mayor of Tolvane is Ada."     "Tolvane's mayor is Ada."      "Ada was mayor of Tolvane until May 2019."
     "Mayor of Tolvane on 3 May 2020: Ada (since 2018)"                         "mayor: Ada", under a heading or in a table
+    tables of several columns (tables.py)
     "Bo is a member of the Guild." and "The members of the Guild are Bo and Cy.", of which there may be more
 
 What says who somebody is not states nothing.
@@ -11,11 +12,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from accrete.dates import MONTH, existing
 from accrete.errors import UsageError
+from accrete.facts import tables
 from accrete.facts.values import value_key
 from accrete.types import Fact, Passage
 
@@ -34,13 +36,16 @@ _FIRST = (
         rf"|[Uu]ntil (?P<end>{_DATE}),?)\s*"
     )
 )
-_SAID = r"(?:is|was|are|were|became|has been|have been)(?: (?:now|currently|still|again))?"
-_WITHIN = rf"(?:(?:in|as of|since|by|on|from) (?P<since>{_DATE}){_UNTIL}|until (?P<end>{_DATE}))"
+_SAID = r"(?:is|was|are|were|became|has been|have been)(?: (?:now|then|currently|still|again))?"
+_WITHIN = (
+    rf"(?:(?:in|as of|since|by|on|from) (?P<since>{_DATE}){_UNTIL}|until (?P<end>{_DATE})"
+    rf"|between (?P<begin>{_DATE}) and (?P<over>{_DATE}))"
+)
 _MIDDLE = re.compile(rf",?\s+{_WITHIN},?(?= {_SAID} )")  # "The mayor of Tolvane in 2018 was ..."
 _LAST = re.compile(rf",?\s+{_WITHIN}$")
 _NOBODY = frozenset(
-    """it he she they this that these those here there what which who one note not never nobody none neither said known
-    thought believed expected supposed likely unknown""".split()
+    """it he she they his her its their our my this that these those here there what which who one note not never nobody none
+    neither said known thought believed expected supposed likely unknown once formerly previously originally""".split()
 )
 DENIES = re.compile(
     r"\b(?:is|was|are|were)(?:n['’]t| not| never| no longer) (?=the |an? |[A-Z\"“])"
@@ -70,11 +75,18 @@ _SENTENCE = re.compile(  # a point after an initial or a title ends none
     rf"[^.!?\n]+(?:\.(?=\w)[^.!?\n]*|(?:{_SHORT})\.[^.!?\n]+)*[.!?]?"
 )
 _ROW = re.compile(r"^\s*(?:[-*+]\s+)?\|?\s*(?P<relation>[^\W\d][^:|\n]{1,60}?)\s*[:|]\s*(?P<value>[^|\n]+?)\s*\|?\s*$")
-_RULED = re.compile(r"^\s*\|?(?:\s*:?-+:?\s*\|)+\s*(?::?-+:?)?\s*$")  # |---|---| under the heads of a table
-_HEADS = frozenset("value values who what holder person description detail details data information".split())
 _ASIDE = re.compile(  # "CEO (since 2019)", "Ada (2015-2019)", "12,400 (until May 2020)"
     rf"\s*\((?:(?:(?:since|from|as of|in|on) )?(?P<since>{_DATE})(?:\s*(?:-|–|to|until)\s*(?P<until>{_DATE}))?"
     rf"|until (?P<end>{_DATE}))\)"
+)
+_WHEN = r"(?i:in|on|as of|since|from)"
+_CLAUSE = re.compile(  # "...; in 2020 it was Cy", "... in 2018 and Cy in 2020", "... and the reeve of Tolvane is Bo"
+    rf";\s+|,? (?:and|but|while|whereas) (?=(?:{_WHEN}|until) {_DATE}\b|the [a-z][\w -]{{1,40}}?(?: of [^,;]{{1,80}}?)?"
+    rf" {_SAID} )|(?<=\d{{4}}),? and (?=[A-Z\d](?:[^,;]|,\d){{0,60}}? {_WHEN} {_DATE}\W*$)"
+)
+_AGAIN = (  # of the same subject and relation
+    re.compile(rf"^{_WHEN} (?P<since>{_DATE}),? (?:it {_SAID} )?(?P<value>[A-Z\d].{{0,80}})$"),
+    re.compile(rf"^(?P<value>[A-Z\d].{{0,60}}?) {_WHEN} (?P<since>{_DATE})$"),
 )
 _HEADING = re.compile(r"^\s*#+\s*(?P<subject>\S.*?)\s*#*\s*$")
 
@@ -93,17 +105,32 @@ def by_rules(passage: Passage, subject: str = "") -> Iterator[Found]:
     """What simple sentences, and rows of a key and its value, say."""
     lines = list(_lines(passage.text))
     headed, rows = False, sum(bool(_ROW.match(line)) for _, line in lines)  # one row alone is a remark
-    for (start, line), (_, below) in itertools.pairwise([*lines, (0, "")]):
+    read = 0  # lines of a table that was read as a whole
+    for place, ((start, line), (_, below)) in enumerate(itertools.pairwise([*lines, (0, "")])):
+        if place < read:
+            continue
         if heading := _HEADING.match(line):
             subject, headed = heading["subject"], True
+        elif tables.is_table(line, below):
+            read = place + tables.length([text for _, text in lines[place:]])
+            yield from _of_table(passage, lines[place:read], subject)
         elif (row := _ROW.match(line)) and subject and (headed or rows > 1) and not line.rstrip().endswith((".", "?")):
-            head = _RULED.match(below) and row["value"].lower() in _HEADS
-            if not head and not _RULED.match(line):
+            head = tables.RULED.match(below) and row["value"].lower() in tables.VALUES
+            if not head and not tables.RULED.match(line):
                 yield Found(_of_row(subject, row), *_place(passage, start, row.span()))
         else:
             for sentence in sentences(Passage(line, passage.document, passage.start + start, 0)):
-                for fact, several in _of_sentence(sentence.text):
-                    yield Found(fact, sentence.start, sentence.end, several)
+                yield from _of_sentence(sentence)
+
+
+def _of_table(passage: Passage, lines: Sequence[tuple[int, str]], subject: str) -> Iterator[Found]:
+    for cell in tables.cells([text for _, text in lines], subject):
+        said = _ASIDE.search(cell.value)
+        since, until = (cell.since or (said and said["since"]), cell.until or (said and (said["until"] or said["end"])))
+        start, line = lines[cell.line]
+        fact = Fact(cell.subject, cell.relation, _ASIDE.sub("", cell.value).strip(), iso_date(since), iso_date(until))
+        if fact.subject and fact.value:
+            yield Found(fact, *_place(passage, start, (0, len(line))))
 
 
 def _of_row(subject: str, row: re.Match[str]) -> Fact:
@@ -113,21 +140,53 @@ def _of_row(subject: str, row: re.Match[str]) -> Fact:
     return Fact(subject, relation or row["relation"], value or row["value"], iso_date(since), iso_date(until))
 
 
-def _of_sentence(sentence: str) -> Iterator[tuple[Fact, bool]]:
+def _of_sentence(sentence: Passage) -> Iterator[Found]:
+    """The facts of its clauses. A date before the first counts for those without one; "in 2020 it was Cy" goes on with it."""
+    if sentence.text.rstrip().endswith("?"):
+        return
+    first = _FIRST.match(sentence.text)
+    since = iso_date(first["at"] or first["since"]) if first else None
+    last: Fact | None = None
+    for start, clause in _clauses(sentence.text):
+        place = sentence.start + start, sentence.start + start + len(clause.rstrip())
+        found = list(_of_clause(clause))
+        if (
+            last
+            and not found
+            and (again := next(filter(None, (one.match(clause.rstrip(" .!")) for one in _AGAIN)), None))
+        ):
+            found = [(Fact(last.subject, last.relation, again["value"], iso_date(again["since"])), False)]
+        for fact, several in found:
+            last = fact if not start or fact.valid_from or fact.valid_until else replace(fact, valid_from=since)
+            yield Found(last, *place, several)
+
+
+def _clauses(sentence: str) -> Iterator[tuple[int, str]]:
+    """The parts of a sentence that may state something each, and where they begin; what is quoted is not taken apart."""
+    start = 0
+    for between in _CLAUSE.finditer(sentence):
+        if sentence.count('"', start, between.start()) % 2 == 0:
+            yield start, sentence[start : between.start()]
+            start = between.end()
+    yield start, sentence[start:]
+
+
+def _of_clause(clause: str) -> Iterator[tuple[Fact, bool]]:
     """The facts, and whether they are some of several."""
-    text = sentence.strip().rstrip(".!")
-    if sentence.rstrip().endswith("?") or DENIES.search(text):
+    text = clause.strip().rstrip(".!")
+    if DENIES.search(text):
         return
     if said := _COLON.match(text):
         relation = said["relation"][:1].lower() + said["relation"][1:]
         yield Fact(said["subject"], relation, said["value"], iso_date(said["since"] or said["at"])), False
         return
     dates: dict[str, str] = {}
-    for place in (_FIRST, _MIDDLE, _LAST):
+    for place in (_FIRST, _MIDDLE, _LAST, _ASIDE):
         if not dates and (said := place.search(text)):
             dates = {key: value for key, value in said.groupdict().items() if value}
             text = text[: said.start()] + text[said.end() :]
-    since, until = iso_date(dates.get("at") or dates.get("since")), iso_date(dates.get("until") or dates.get("end"))
+    since = iso_date(dates.get("at") or dates.get("since") or dates.get("begin"))
+    until = iso_date(dates.get("until") or dates.get("end") or dates.get("over"))
     for rule in _RULES:
         if said := rule.match(text[:1].upper() + text[1:] if rule in _RULES[2:] else text):
             for relation, value, several in _stated(said.groupdict()):
@@ -138,10 +197,10 @@ def _of_sentence(sentence: str) -> Iterator[tuple[Fact, bool]]:
 def _stated(said: Mapping[str, str | None]) -> Iterator[tuple[str, str, bool]]:
     """(relation, value, whether there may be more) of what a rule has matched; nothing where it says no such thing."""
     subject, relation = str(said["subject"]), str(said.get("relation") or said.get("role"))
-    value = _APPOSITION.sub("", str(said["value"])).strip(' "“”')
+    value = re.sub(r"^[ai][tn] (?=[A-Z])", "", _APPOSITION.sub("", str(said["value"])).strip(' "“”'))  # "in Linz"
     first = value.split()[0].lower() if value else "not"
     done = first.endswith("ed") and len(first) > 4 and value[0].islower()  # "elected every four years" is no value
-    if done or {subject.split()[0].lower(), first} & _NOBODY:
+    if done or {subject.split()[0].lower(), first, value.split()[-1].lower()} & _NOBODY:
         return
     values = [one for one in re.split(r", (?:and )?| and ", value) if one]
     if relation[-1] == "s" and relation[-2:] != "ss" and len(values) > 1 and all(map(_named, values)):
