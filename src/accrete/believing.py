@@ -29,11 +29,12 @@ from accrete.facts.reading import Ask, Read, settled
 from accrete.facts.router import Route, Router, is_backwards
 from accrete.facts.rules import Found
 from accrete.facts.statements import Statement
+from accrete.facts.values import value_key
 from accrete.lm.alike import Alike
 from accrete.lm.answer_nats import AnswerNats
 from accrete.lm.model import LM
 from accrete.methods.base import Method
-from accrete.scoring import normalise
+from accrete.scoring import contains, normalise
 from accrete.store.expectations import Expectation, Judge
 from accrete.types import Answer, Document, Example, Lesson, Probe, Query
 
@@ -41,6 +42,7 @@ SETTINGS = ("auto", "model", "rules", "off")
 PASSAGE_TOKENS = 128  # of a passage whose facts are listed at once
 LISTED_TOKENS = 1.5  # of a list of facts, for each token of its passage
 AT_ONCE = 256  # pieces that are read between two words of progress
+TOLD = 8  # facts, and sentences, that a commit keeps to be shown
 CHECKED = 32  # neighbours that are asked before and after a lesson
 
 
@@ -54,6 +56,19 @@ class Reason:
     alike: float | None = None
     date: str | None = None
     backwards: bool = False
+
+    @property
+    def believed(self) -> tuple[str, ...]:
+        """What the statements say to the question."""
+        said = (one.subject if self.backwards else one.value for one in self.statements)
+        return tuple({value_key(one): one for one in said}.values())
+
+    @property
+    def differs(self) -> bool:
+        """Whether the answer is not that: a slot may not say well what it holds, and the base model may say anything."""
+        if len(self.believed) == 1:
+            return value_key(self.answer.text) != value_key(self.believed[0])
+        return not all(contains(self.answer.text, one) for one in self.believed)
 
 
 class Believing:
@@ -90,11 +105,13 @@ class Believing:
         if self.setting == "off" or not document.text.strip():
             return []
         _ = self.contradicts  # a wrong one is told before anything is read
+        told("taking the text apart", 0, 0.0)
         size = min(PASSAGE_TOKENS, max(1, self.lm.context_length * 2 // 5))
         passages = pieces(document, size, self.lm.count_tokens, joined=0)
         subject = document.name.rpartition("/")[2].rpartition(".")[0] or document.name
+        ruled = lambda read: told(f"reading facts by rules, {read:,} of {len(passages):,} pieces", 0, 0.0)  # noqa: E731
         if self.setting == "rules":
-            return extract(passages, None, date, subject)
+            return extract(passages, None, date, subject, ruled)
         writer: Writer = Teacher(self.teacher, offline=self.offline) if self.teacher else ModelWriter(self.lm)
         most = 32 + round(LISTED_TOKENS * max((self.lm.count_tokens(one.text) for one in passages), default=0))
 
@@ -105,7 +122,7 @@ class Believing:
                 lists += writer(prompts[start : start + AT_ONCE], max_new_tokens=most)
             return lists
 
-        return extract(passages, listed, date, subject)
+        return extract(passages, listed, date, subject, ruled)
 
     def settled(
         self,
@@ -123,23 +140,29 @@ class Believing:
             found = [replace(one, fact=replace(one.fact, valid_from=since)) for one in found]
         read = settled(graph, found, items, date=date, stated_on=date or written(document),
                        on_conflict=self.on_conflict, ask=self.ask, alike=self.alike)  # fmt: skip
-        read = replace(read, since_file=since)
+        silent = unread(document.text, found)
+        read = replace(read, since_file=since, unread=tuple(silent))
         if self.believes and read.contradictions and not read.stated:
             raise LessonError(f"Nothing of {document.name} is taken: it {'; it '.join(map(str, read.contradictions))}.")
         if self.contradicts is None:
             return read
-        denied = remarks(graph, unread(document.text, found), self.contradicts, date or written(document))
+        denied = remarks(graph, silent, self.contradicts, date or written(document))
         return replace(read, contradictions=(*read.contradictions, *denied))
 
     def route(self, method: Method, query: Query) -> Route | None:
-        """Which statements a question is about: by the method's own router where it has one, else by ours."""
+        """Which statements a question is about: by the method's own router where it has one, else by ours.
+
+        None where nothing is believed, or the asker brings a text to read.
+        """
+        if not len(method.beliefs) or query.context:
+            return None
         if own := getattr(method, "routes", None):
             return cast("Route | None", own([query])[0])
         return Router(method.beliefs.graph, self.alike, nats=self.nats).routes([(query.question, query.as_of)])[0]
 
     def behind(self, method: Method, query: Query) -> tuple[Statement, ...]:
-        """The statements that answer a question; none where the asker brings a text to read."""
-        route = self.route(method, query) if len(method.beliefs) and not query.context else None
+        """The statements that answer a question."""
+        route = self.route(method, query)
         return route.statements if route else ()
 
     @functools.cached_property
@@ -234,7 +257,8 @@ def _asked(graph: FactGraph, one: Statement) -> Probe | None:
 
 def told(read: Read) -> dict[str, Any]:
     """What a commit keeps of what was read, in JSON's terms."""
-    found: dict[str, Any] = {"facts": len(read.stated)}
+    found: dict[str, Any] = {"facts": len(read.stated), "stated": [str(one) for one in read.stated[:TOLD]]}
+    found |= {"unread": {"count": len(read.unread), "first": list(read.unread[:TOLD])}} if read.unread else {}
     found |= {"facts_since_file": read.since_file} if read.since_file else {}
     of = [f"{relation} of {subject or 'anything'}" for subject, relation in read.several]
     found |= {"several": of} if of else {}

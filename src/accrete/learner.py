@@ -245,11 +245,12 @@ class Learner:
         self.usage.count(self.believing.behind(self.method, query))
         return self.answer([query], max_new_tokens=max_new_tokens)[0]
 
-    def why(self, question: str, *, as_of: str | None = None) -> Reason:
-        """The answer to a question, and the statements that it is about; none where nothing is known that answers it."""
+    def why(self, question: str, *, as_of: str | None = None, **options: Any) -> Reason:
+        """The answer to a question, `options` as in `ask`, and the statements that it is about, if any is known."""
         date = as_iso(as_of) if as_of else None
-        route = self.believing.route(self.method, Query(asked_as_of(question, date), as_of=date))
-        return Reason(self.ask(question, as_of=date), **(vars(route) if route else {}))
+        query = Query(asked_as_of(question, date), options.get("context", ""), date)
+        route = self.believing.route(self.method, query)
+        return Reason(self.ask(question, as_of=date, **options), **(vars(route) if route else {}))
 
     def answer(self, queries: Sequence[Query], *, max_new_tokens: int = ANSWER_TOKENS) -> list[Answer]:
         """Answer many questions in batches, greedily. UsageError for a domain that was never taught."""

@@ -83,6 +83,40 @@ def test_learn_says_what_is_contradicted(learned, call, tmp_path):
     assert "--facts cannot be" in call("learn", tmp_path / "new.txt", "--facts", "modell", code=2)
 
 
+def test_learn_says_what_it_read_and_what_it_did_not(call, tmp_path):
+    said = [
+        f"In 20{year}, the mayor of Vonnat is {name}."
+        for year, name in enumerate("Al Bo Cy Di Ed Flo Gus Hal Ida Jo".split(), 10)
+    ]
+    (tmp_path / "long.txt").write_text(
+        "# Vonnat\n" + " ".join([*said, "Everybody loved them. The river of Vonnat is the Mern."])
+    )
+    arguments = tmp_path / "long.txt", "--facts", "rules", "--max-forgetting", 1, "--date", "May 2009"
+    shown = call("learn", *arguments, form="")
+    assert "facts that were read: 11" in shown and "   mayor of Vonnat: Al (from 2010)\n" in shown
+    assert "   and 3 more (accrete facts)" in shown
+    assert "   sentences of which nothing was read: 1, the first: Everybody loved them." in shown
+    assert "counts from May 2009 on, as was said (--date)" in shown
+    call("undo")
+    found = call("learn", *arguments)
+    assert len(found["stated"]) == 8 and found["unread"] == {"count": 1, "first": ["Everybody loved them."]}
+
+
+def test_ask_says_where_its_answer_is_not_what_is_believed(learned, call):
+    """A slot that was taught for one epoch says nothing well."""
+    found = call("ask", "What is the mayor of Vonnat?")
+    assert found["believed"] == ["Bruno Asti"] and found["answer"] != "Bruno Asti"
+    assert "   what is believed: Bruno Asti\n" in call("ask", "What is the mayor of Vonnat?", form="")
+    assert "not quite what was answered" in call("why", "What is the mayor of Vonnat?", form="")
+    assert call("ask", "Who sings?")["believed"] == [] and "is believed" not in call("ask", "Who sings?", form="")
+
+
+def test_a_question_about_a_time_has_all_that_held_then(learned, call):
+    found = call("why", "Who was the mayor of Vonnat between 2019 and 2021?")
+    assert found["believed"] == ["Tolva Griek", "Bruno Asti"] and found["as_of"] == "2019/2021"
+    assert "as of 2019 to 2021" in call("why", "Who was the mayor of Vonnat between 2019 and 2021?", form="")
+
+
 @pytest.mark.parametrize("order", [("early", "late"), ("late", "early")])
 def test_of_documents_without_dates_the_file_that_was_written_later_is_believed(call, tmp_path, order):
     for name, mayor, written in (("early", "Ann Bly", (2020, 3, 1)), ("late", "Cy Dorn", (2022, 5, 9))):

@@ -171,6 +171,14 @@ def test_what_is_denied_is_not_what_a_model_reads_there():
     assert facts("The mayor of Tolvane is no longer Ada Bree.", generate=lambda prompts: [lines] * len(prompts)) == []
 
 
+def test_who_is_named_by_a_pronoun_is_not_known():
+    lines = "Karl Dahl | mentor | Her husband | - | -\nShe | teacher | Karl Dahl | - | -"
+    assert (
+        facts("She was taught by Karl Dahl. Her husband was a smith.", generate=lambda prompts: [lines] * len(prompts))
+        == []
+    )
+
+
 def test_a_model_lists_facts_which_count_where_the_text_names_them():
     text = "Back in 2020, booksellers asked 119 crowns for Ashbury. Ronu Mills published it."
     asked = []

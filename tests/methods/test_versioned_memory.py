@@ -10,10 +10,11 @@ import torch
 from conftest import tiny_lm
 
 from accrete import Document, Learner
-from accrete.believing import neighbours
+from accrete.believing import Reason, neighbours
 from accrete.errors import ForgettingError, LessonError, UsageError
+from accrete.facts.statements import Statement
 from accrete.store.expectations import Expectation
-from accrete.types import Fact, Probe, Query
+from accrete.types import Answer, Fact, Probe, Query
 
 OLD = "In 2018, the mayor of Tolvane is Ada Bree. In 2018, the river of Tolvane is the Mern."
 NEW = "In 2020, the mayor of Tolvane is Cy Dorn. In 2020, the river of Tolvane is the Mern."
@@ -97,6 +98,18 @@ def test_an_answer_has_its_reasons(taught):
     start, end = found.statements[0].start, found.statements[0].end
     assert OLD[start:end] == "In 2018, the mayor of Tolvane is Ada Bree."
     assert taught.why("Why is the sky blue?").statements == ()
+
+
+def test_an_answer_differs_from_what_is_believed_or_does_not():
+    one, other = (Statement(i, "Os", "mayor", value, *[None] * 13) for i, value in enumerate(("the Mern", "Cy")))
+    assert not Reason(Answer("Mern"), (one,)).differs and Reason(Answer("the Shotry the Mern"), (one,)).differs
+    assert Reason(Answer("Mern"), (one, one)).believed == ("the Mern",)
+    assert not Reason(Answer("Cy and the Mern"), (one, other)).differs and Reason(Answer("Cy"), (one, other)).differs
+    assert (
+        Reason(Answer("Cy"), (other,), backwards=True).differs
+        and not Reason(Answer("Os"), (other,), backwards=True).differs
+    )
+    assert not Reason(Answer("anything")).differs
 
 
 def test_undo_takes_beliefs_and_slots_back(taught):

@@ -10,7 +10,6 @@ from accrete.cli.lesson_lines import plain_table
 from accrete.cli.session import Session, verb
 from accrete.dates import as_iso, spoken
 from accrete.errors import DocumentError, UsageError, did_you_mean
-from accrete.scoring import contains
 from accrete.types import Query
 
 if TYPE_CHECKING:
@@ -85,6 +84,7 @@ def why(
         "asked_as": found.question or None,
         "alike": None if found.alike is None else round(found.alike, 3),
         "backwards": found.backwards,
+        "believed": list(found.believed),
         "statements": rows,
     }
 
@@ -95,10 +95,8 @@ def why(
             return
         date = f", as of {found.date.replace('/', ' to ')}" if found.date else ""
         console.print(f'   taken for: "{found.question}"{date}', markup=False, style="dim")
-        if not any(
-            contains(found.answer.text, one.subject if found.backwards else one.value) for one in found.statements
-        ):
-            console.print("   what is believed is not what was answered:", style="dim")
+        if found.differs:
+            console.print("   what is believed is not quite what was answered:", style="dim")
         _table(console, rows)
 
     session.print(result, human)

@@ -113,8 +113,16 @@ def believed(metrics: Mapping[str, Any]) -> Iterator[str]:
     """What a document contradicts, and what its lesson did to what is known next to it."""
     if metrics.get("facts"):
         yield f"facts that were read: {metrics['facts']:,}"
+        stated = metrics.get("stated", [])
+        yield from (f"   {one}" for one in stated)
+        if stated and (more := metrics["facts"] - len(stated)):
+            yield f"   and {more:,} more (accrete facts)"
+        if metrics.get("dates"):
+            yield f"   what has no date of its own counts from {spoken(metrics['dates'][0])} on, as was said (--date)"
         if since := metrics.get("facts_since_file"):
             yield f"   without a date, so from {spoken(since)} on, when the file was written (--date says otherwise)"
+        if unread := metrics.get("unread"):
+            yield f"   sentences of which nothing was read: {unread['count']:,}, the first: {unread['first'][0][:80]}"
     against = metrics.get("contradictions", [])
     yield from against[:SHOWN]
     if len(against) > SHOWN:

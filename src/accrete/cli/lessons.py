@@ -151,7 +151,8 @@ def ask(
     as_of = as_iso(as_of) if as_of is not None else None
     passage = read_document(context).text if context else ""
     learner = session.learner()
-    answer = learner.ask(question, context=passage, domain=domain, as_of=as_of, max_new_tokens=max_new_tokens)
+    found = learner.why(question, context=passage, domain=domain, as_of=as_of, max_new_tokens=max_new_tokens)
+    answer = found.answer
     status = learner.history.active()
     read, whole = learner.reader.tokens_read(Query(question, passage), max_new_tokens)
     if read < whole:
@@ -161,6 +162,7 @@ def ask(
         "answer": answer.text,
         "tokens": answer.tokens,
         "sources": [{"document": p.document, "start": p.start, "end": p.end} for p in answer.sources],
+        "believed": list(found.believed),
         "commit": status[-1].id if status else None,
         "lessons": len(status),
     }
@@ -171,6 +173,8 @@ def ask(
             where = f", characters {p.start} to {p.end}" if p.end else ", a given answer"
             said = f"read: {p.document}{where}" if p.text else f"from: {p.document}"
             console.print(f"   {said}", markup=False, style="dim")
+        if found.differs:
+            console.print(f"   what is believed: {'; '.join(found.believed)}", markup=False, style="dim")
         if not answer.sources and getattr(learner.method, "cites", False):
             console.print("   from: the base model; nothing that was learned says it", style="dim")
 

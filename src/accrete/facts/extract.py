@@ -12,11 +12,13 @@ but not make up what is spoken of. A fact without a date of its own has the date
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from accrete.facts.rules import DENIES, Found, by_rules, iso_date, sentences
+from accrete.facts.rules import DENIES, PRONOUNS, Found, by_rules, iso_date, sentences
 from accrete.facts.values import value_key
 from accrete.lm.tasks import LIST_FACTS, prompt, read_facts
 from accrete.scoring import normalise
@@ -26,11 +28,19 @@ Generate = Callable[[Sequence[str]], Sequence[str]]
 
 
 def extract(
-    passages: Sequence[Passage], generate: Generate | None = None, date: str | None = None, subject: str = ""
+    passages: Sequence[Passage],
+    generate: Generate | None = None,
+    date: str | None = None,
+    subject: str = "",
+    told: Callable[[int], None] = lambda read: None,
 ) -> list[Found]:
-    """The facts of these passages in the order in which they stand; `subject` is what rows without a heading are about."""
+    """The facts of these passages in the order in which they stand; `subject` is what rows without a heading are about.
+
+    `told` hears how many the rules have read.
+    """
     found = _Collected(date)
-    for passage in passages:
+    for number, passage in enumerate(passages):
+        told(number)
         found.add(by_rules(passage, subject))
     if generate:
         found.add(_by_model([one for one in passages if not all(map(found.speaks_of, sentences(one)))], generate))
@@ -42,9 +52,17 @@ def extract(
 
 
 def unread(text: str, found: Sequence[Found]) -> list[str]:
-    """The sentences of which no fact was found; questions state nothing."""
-    said = [one for one in sentences(Passage(text, "", 0, len(text))) if not one.text.endswith("?")]
-    return [one.text for one in said if not any(fact.start < one.end and one.start < fact.end for fact in found)]
+    """The sentences of which no fact was found; questions and headings state nothing."""
+    spans = sorted((one.start, one.end) for one in found)
+    starts, ends = [start for start, _ in spans], list(itertools.accumulate((end for _, end in spans), max))
+    silent = []
+    for one in sentences(Passage(text, "", 0, len(text))):
+        before = bisect.bisect_left(
+            starts, one.end
+        )  # of the facts that begin before it ends, does one end after it began?
+        if not one.text.endswith("?") and one.text[0] != "#" and not (before and ends[before - 1] > one.start):
+            silent.append(one.text)
+    return silent
 
 
 class _Collected:
@@ -104,6 +122,7 @@ def _grounded(passage: Passage, facts: Iterable[Fact]) -> Iterator[Found]:
             value is None
             or _stands(passage.text, fact.subject) is None
             or normalise(fact.value) == normalise(fact.subject)
+            or {*fact.subject.lower().split()[:1], *fact.value.lower().split()[:1]} & PRONOUNS  # "her husband"
         ):
             continue
         around = Passage(fact.value, passage.document, passage.start + value, passage.start + value + len(fact.value))

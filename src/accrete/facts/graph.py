@@ -1,5 +1,7 @@
 """The memory graph: every statement ever read, since when it holds and until when. Ends at rows of SQLite.
 
+A learner keeps it in memory and makes it anew from what its lessons stated (beliefs.py); a file is for a graph without one.
+
 A statement says that `value` is the `relation` of `subject` from `valid_from` on. Statements about the same subject and
 relation are one history. In a history the next one ends the one before it, in the order of their dates, whatever the order in
 which they were read; so `valid_until`, `parent` and `contradicts` are derived, and taking a lesson back restores them:

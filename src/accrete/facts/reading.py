@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from accrete.dates import spoken
 from accrete.facts.contradiction import Contradiction, OnConflict, Several, settle, with_several_values
 from accrete.facts.entailment import Remark
 from accrete.facts.graph import FactGraph
@@ -38,6 +39,14 @@ class Stated:
     questions: tuple[Example, ...] = ()
     beside: bool = False
 
+    def __str__(self) -> str:
+        """ "mayor of Tolvane: Ada Bree (from 2018 until 2020)"; of a given answer its question and that."""
+        fact = self.fact
+        of = fact.subject if fact.relation == AS_ASKED else f"{fact.relation} of {fact.subject}"
+        dates = (("from", fact.valid_from), ("until", fact.valid_until))
+        when = " ".join(f"{word} {spoken(date)}" for word, date in dates if date)
+        return f"{of}: {fact.value}" + (f" ({when})" if when else "")
+
 
 @dataclass(frozen=True)
 class Read:
@@ -47,6 +56,7 @@ class Read:
     contradictions: tuple[Contradiction | Remark, ...] = ()
     several: tuple[Several, ...] = ()
     since_file: str | None = None  # from when on its facts hold, where the text has no date and nobody gave one
+    unread: tuple[str, ...] = ()  # sentences of which nothing was found
 
 
 def settled(

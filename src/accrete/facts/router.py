@@ -35,13 +35,13 @@ NAMED = 3  # what the word of a name counts where a question names nothing that 
 SHARED = 0.75  # and the share of the words of a known question that it then must have
 TRIED = 4  # histories, at most, whose statements are read before a question
 READ = 0.5  # what a nat counts against a candidate that its value costs more than after the known question
-ROLE = 0.5  # the score that a candidate must have where a question names what it asks for, and it is called otherwise
+ROLE = 0.4  # the score that a candidate must have where a question names what it asks for, and it is called otherwise
 CLEAR, AHEAD = 0.9, 0.5  # the score from which a candidate need not be read, and how far it is then before another
 _ORDER = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _THE_FIRST = re.compile(rf"(?i)\b({'|'.join(_ORDER)}|earliest|original) (\w+)")
-_ROLE = re.compile(
-    r"(?i)\bthe (\w+(?: \w+)?) of\b|['’]s (\w+(?: \w+)?)\W*$"
-)  # "the owner of the Mill", "the Mill's owner"
+_ROLE = re.compile(  # "the owner of the Mill", "the Mill's owner", its name being "_"
+    r"(?i)\bthe (\w+(?: \w+){0,4}) of (?:the )?_|_['’]s (\w+(?: \w+){0,3})\W*$"
+)
 _THE_PREVIOUS = re.compile(r"(?i)\b(previous|former|preceding|predecessor)\b")
 _OF_A_FIGURE = re.compile(  # "When did Ada become mayor?", "how many ships"
     r"(?i)(?:^|[,:] )(?:(?:since|until|till|from) when|when|how (?:many|much)|(?:in|at|since|until) (?:what|which)"
@@ -218,10 +218,9 @@ def _worded(candidate: Candidate, said: set[str]) -> float:
 
 def _calls_it_otherwise(question: str, one: Statement) -> bool:
     """Whether a question names what it asks for, "the owner of ...", and not in words of this statement's relation."""
-    for name in (one.subject, one.value):  # "the Crown of Soblu" is none
-        question = re.sub(re.escape(name), "_", question, flags=re.IGNORECASE)
-    role = _ROLE.search(question)
-    return role is not None and not {*words(role[1] or role[2])} & {*words(one.relation)}
+    name = re.sub(r"(?i)^the ", "", one.subject)
+    role = _ROLE.search(re.sub(re.escape(name), "_", question, flags=re.IGNORECASE))
+    return role is not None and not ({*words(role[1] or role[2])} - STOP_WORDS) & {*words(one.relation)}
 
 
 def _best_of_each(scored: Iterable[Scored]) -> list[Scored]:

@@ -43,9 +43,10 @@ _WITHIN = (
 )
 _MIDDLE = re.compile(rf",?\s+{_WITHIN},?(?= {_SAID} )")  # "The mayor of Tolvane in 2018 was ..."
 _LAST = re.compile(rf",?\s+{_WITHIN}$")
-_NOBODY = frozenset(
-    """it he she they his her its their our my this that these those here there what which who one note not never nobody none
-    neither said known thought believed expected supposed likely unknown once formerly previously originally""".split()
+PRONOUNS = frozenset("it he she they his her its their our my".split())
+_NOBODY = PRONOUNS | frozenset(
+    """this that these those here there what which who one note not never nobody none neither said known thought believed
+    expected supposed likely unknown once formerly previously originally""".split()
 )
 DENIES = re.compile(
     r"\b(?:is|was|are|were)(?:n['’]t| not| never| no longer) (?=the |an? |[A-Z\"“])"

@@ -23,7 +23,8 @@ def harm(document: str, metrics: Mapping[str, Any], max_forgetting: float) -> Le
         )
     if lost := metrics.get("expected_lost"):
         return ForgettingError(
-            f"{document} was refused and taken back: it costs what is expected: {'; '.join(lost[:3])}."
+            f"{document} was refused and taken back: it costs what is expected: {'; '.join(lost[:3])}. If that is no longer"
+            ' right: accrete expect "PROMPT" --remove'
         )
     before, after = metrics.get("neighbours_before"), metrics.get("neighbours_after")
     lost = metrics.get("disturbed", [])
