@@ -125,7 +125,7 @@ def asked_at(question: str, today: datetime.date | None = None) -> str | None:
     if said := _DECADE.search(question):
         return f"{said['ten']}0/{said['ten']}9"
     if said := _ERA.search(question):
-        return "0001" if said["before"] else f"{int(said['after'] or said['year']):04}"
+        return "0001" if said["before"] else f"{max(1, int(said['after'] or said['year'])):04}"
     if beside := _BESIDE.search(question):
         sign = 1 if beside["side"].lower() == "after" else -1
         return _next(_iso(beside), sign) if not beside["count"] else _apart(beside, sign)
