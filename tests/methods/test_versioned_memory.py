@@ -90,6 +90,30 @@ def test_what_nothing_is_known_about_is_the_base_models(taught, make_lm):
     assert taught.ask("As of 2017, what is the mayor of Tolvane?", max_new_tokens=12).sources == ()
 
 
+LONG = "of which many travellers who came along the river in the good old days have told us so much"
+
+
+@pytest.mark.parametrize(
+    ("question", "value"),
+    [
+        ("[2018] The mayor of Tolvane is", "Ada Bree"),  # closed for writing alone: the old one is still read
+        ("As of 2020, who is the mayor of Tolvane?", "Cy Dorn"),  # the very year of a change has the new one,
+        ("As of 2019, who is the mayor of Tolvane?", "Ada Bree"),  # the year before it the old one,
+        ("As of 2017, who is the mayor of Tolvane?", None),  # and a year before any none, not the newest
+        (f"As of 2018, who is the mayor of Tolvane, {LONG}?", "Ada Bree"),  # a leading year counts however much follows
+        (f"Who is the mayor of Tolvane, {LONG}?", "Cy Dorn"),
+    ],
+)
+def test_the_known_traps_of_versioned_memory(taught, question, value):
+    """What the published system fell into; its facts were handed in, too, and these are read from two documents.
+
+    Its router was a softmax over one slot, which never learns; ours has nothing that is trained: it looks things up.
+    """
+    taught.learn(Document("new.txt", NEW))
+    statements = taught.why(question, max_new_tokens=12).statements
+    assert [one.value for one in statements] == ([value] if value else [])
+
+
 def test_an_answer_has_its_reasons(taught):
     taught.learn(Document("new.txt", NEW))
     found = taught.why("As of 2019, what is the mayor of Tolvane?")
