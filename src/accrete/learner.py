@@ -228,7 +228,11 @@ class Learner:
 
     # --- asking (reader.py) -------------------------------------------------------------------------------------
 
-    def ask(
+    def ask(self, question: str, **options: Any) -> Answer:
+        """Answer one question; `options` as in `why`, which says as well what is known about it."""
+        return self.why(question, **options).answer
+
+    def why(
         self,
         question: str,
         *,
@@ -236,21 +240,17 @@ class Learner:
         domain: str | None = None,
         as_of: str | None = None,
         max_new_tokens: int = ANSWER_TOKENS,
-    ) -> Answer:
+    ) -> Reason:
         """Answer one question, with `context` as text to read first, from `domain` or from where the method finds it.
 
         `as_of`, a date like "2021-05" or "May 2021", is put into the question; who looks things up leaves out what is later.
+        With the answer come the statements that the question is about, if any is known.
         """
         query = Query(asked_as_of(question, date := as_iso(as_of) if as_of else None), context, date, domain)
-        self.usage.count(self.believing.behind(self.method, query))
-        return self.answer([query], max_new_tokens=max_new_tokens)[0]
-
-    def why(self, question: str, *, as_of: str | None = None, **options: Any) -> Reason:
-        """The answer to a question, `options` as in `ask`, and the statements that it is about, if any is known."""
-        date = as_iso(as_of) if as_of else None
-        query = Query(asked_as_of(question, date), options.get("context", ""), date)
         route = self.believing.route(self.method, query)
-        return Reason(self.ask(question, as_of=date, **options), **(vars(route) if route else {}))
+        self.usage.count(route.statements if route else ())
+        answer = self.answer([query], max_new_tokens=max_new_tokens)[0]
+        return Reason(answer, **(vars(route) if route else {}))
 
     def answer(self, queries: Sequence[Query], *, max_new_tokens: int = ANSWER_TOKENS) -> list[Answer]:
         """Answer many questions in batches, greedily. UsageError for a domain that was never taught."""

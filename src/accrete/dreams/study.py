@@ -5,7 +5,6 @@ passages -> write (greedy, then drawn) -> keep (sound, novel, diverse) -> reread
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -114,29 +113,23 @@ class Study:
         progress: Progress,
     ) -> Studied:
         """Have items written about the passages of a document; none survive where the writer cannot."""
-        write = functools.partial(self._write, document, passages, sentences, progress)
-        return self.written.get(document, self.options, write) if self.written else write()
 
-    def _write(
-        self,
-        document: Document,
-        passages: Sequence[Passage],
-        sentences: Callable[[Passage], Sequence[str]],
-        progress: Progress,
-    ) -> Studied:
-        writer: Writer = Teacher(self.teacher, offline=self.offline) if self.teacher else ModelWriter(self.lm)
-        seed = int(document.sha256[:12], 16)
-        if not self.teacher:
-            progress("writing questions", 0, 0.0)
-            started = time.monotonic()
-            step = max(1, len(passages) // TRIED)
-            if not can_write([passage.text for passage in passages[::step][:TRIED]], writer):
-                return Studied(by=writer.name, seconds=time.monotonic() - started)
-        reader: Writer = ModelWriter(self.lm)
-        if self.teacher and not can_write([passages[0].text], reader):
-            reader = writer  # this model cannot read; a teacher has to believe itself
-        studied = study(passages, sentences, writer, reader, self.options, self.lm.count_tokens, seed, progress)
-        return replace(studied, source="teacher") if self.teacher and studied.items else studied
+        def anew() -> Studied:
+            writer: Writer = Teacher(self.teacher, offline=self.offline) if self.teacher else ModelWriter(self.lm)
+            seed = int(document.sha256[:12], 16)
+            if not self.teacher:
+                progress("writing questions", 0, 0.0)
+                started = time.monotonic()
+                step = max(1, len(passages) // TRIED)
+                if not can_write([passage.text for passage in passages[::step][:TRIED]], writer):
+                    return Studied(by=writer.name, seconds=time.monotonic() - started)
+            reader: Writer = ModelWriter(self.lm)
+            if self.teacher and not can_write([passages[0].text], reader):
+                reader = writer  # this model cannot read; a teacher has to believe itself
+            studied = study(passages, sentences, writer, reader, self.options, self.lm.count_tokens, seed, progress)
+            return replace(studied, source="teacher") if self.teacher and studied.items else studied
+
+        return self.written.get(document, self.options, anew) if self.written else anew()
 
 
 def study(

@@ -1,4 +1,4 @@
-"""What tables of several columns state, under a row of heads. Ends at facts and spans.
+"""What tables of several columns state, under a row of heads. Ends at cells with their lines.
 
     | Year | Mayor | Population |          of what the heading above names, since the date in the first column
     | Office | Holder | Since |            the same, with what is stated in the first column
