@@ -17,6 +17,7 @@ from typing import Any, cast, get_args
 from accrete.beliefs import Beliefs
 from accrete.data.general import general_prompts
 from accrete.data.pieces import pieces
+from accrete.data.wrapped import unwrapped
 from accrete.dates import asked_as_of
 from accrete.dreams.teacher import Teacher
 from accrete.dreams.write import ModelWriter, Writer
@@ -36,7 +37,7 @@ from accrete.lm.model import LM
 from accrete.methods.base import Method
 from accrete.scoring import contains, normalise
 from accrete.store.expectations import Expectation, Judge
-from accrete.types import Answer, Document, Example, Lesson, Probe, Query
+from accrete.types import Answer, Document, Example, Lesson, Passage, Probe, Query
 
 SETTINGS = ("auto", "model", "rules", "off")
 PASSAGE_TOKENS = 128  # of a passage whose facts are listed at once
@@ -106,12 +107,14 @@ class Believing:
             return []
         _ = self.contradicts  # a wrong one is told before anything is read
         told("taking the text apart", 0, 0.0)
+        document = replace(document, text=unwrapped(document.text))
         size = min(PASSAGE_TOKENS, max(1, self.lm.context_length * 2 // 5))
         passages = pieces(document, size, self.lm.count_tokens, joined=0)
         subject = document.name.rpartition("/")[2].rpartition(".")[0] or document.name
-        ruled = lambda read: told(f"reading facts by rules, {read:,} of {len(passages):,} pieces", 0, 0.0)  # noqa: E731
+        whole = Passage(document.text, document.name, 0, len(document.text))
+        ruled = lambda read: told(f"reading facts by rules, {read:,} lines read", 0, 0.0)  # noqa: E731
         if self.setting == "rules":
-            return extract(passages, None, date, subject, ruled)
+            return extract(whole, passages, None, date, subject, ruled)
         writer: Writer = Teacher(self.teacher, offline=self.offline) if self.teacher else ModelWriter(self.lm)
         most = 32 + round(LISTED_TOKENS * max((self.lm.count_tokens(one.text) for one in passages), default=0))
 
@@ -122,7 +125,7 @@ class Believing:
                 lists += writer(prompts[start : start + AT_ONCE], max_new_tokens=most)
             return lists
 
-        return extract(passages, listed, date, subject, ruled)
+        return extract(whole, passages, listed, date, subject, ruled)
 
     def settled(
         self,
@@ -140,7 +143,7 @@ class Believing:
             found = [replace(one, fact=replace(one.fact, valid_from=since)) for one in found]
         read = settled(graph, found, items, date=date, stated_on=date or written(document),
                        on_conflict=self.on_conflict, ask=self.ask, alike=self.alike)  # fmt: skip
-        silent = unread(document.text, found)
+        silent = unread(unwrapped(document.text), found)
         read = replace(read, since_file=since, unread=tuple(silent))
         if self.believes and read.contradictions and not read.stated:
             raise LessonError(f"Nothing of {document.name} is taken: it {'; it '.join(map(str, read.contradictions))}.")

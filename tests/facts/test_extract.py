@@ -17,7 +17,7 @@ def passage(text: str, start: int = 0) -> Passage:
 
 
 def facts(text: str, **options) -> list[Fact]:
-    return [one.fact for one in extract([passage(text)], **options)]
+    return [one.fact for one in extract(passage(text), [passage(text)], **options)]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_model_lists_facts_which_count_where_the_text_names_them():
         return ["Ashbury | price | 119 crowns | 2020 | -\nAshbury | publisher | Ronu Mills | - | -\n"
                 "Ashbury | author | Nobody | - | -\nTolvane | price | 119 crowns | - | -\nnot a fact"]  # fmt: skip
 
-    found = extract([passage(text, start=3)], generate, date="2021-06")
+    found = extract(passage(text, start=3), [passage(text, start=3)], generate, date="2021-06")
     assert [one.fact for one in found] == [
         Fact("Ashbury", "price", "119 crowns", "2020"), Fact("Ashbury", "publisher", "Ronu Mills", "2021-06")]  # fmt: skip
     assert [text[one.start - 3 : one.end - 3].strip() for one in found] == [
@@ -198,22 +198,21 @@ def test_a_model_lists_facts_which_count_where_the_text_names_them():
 
 
 def test_what_both_find_counts_once_with_what_the_rules_say():
-    found = extract(
-        [passage("In 2020, the mayor of Tolvane is Ada.")], lambda prompts: ["tolvane | Mayor | ada | 2020 | -"]
-    )
-    assert [one.fact for one in found] == [Fact("Tolvane", "mayor", "Ada", "2020")]
+    lines = "tolvane | Mayor | ada | 2020 | -"
+    found = facts("In 2020, the mayor of Tolvane is Ada.", generate=lambda prompts: [lines] * len(prompts))
+    assert found == [Fact("Tolvane", "mayor", "Ada", "2020")]
 
 
 def test_dates_that_are_none_are_left_out():
-    found = extract(
-        [passage("Ada rules Tolvane.")], lambda prompts: ["Tolvane | ruler | Ada | in spring | 1990"], "2020"
-    )
+    text = "Ada rules Tolvane."
+    lines = "Tolvane | ruler | Ada | in spring | 1990"
+    found = extract(passage(text), [passage(text)], lambda prompts: [lines] * len(prompts), "2020")
     assert found == [Found(Fact("Tolvane", "ruler", "Ada", "2020"), 0, 18)]
 
 
 @given(st.text(max_size=200), st.text(max_size=80))
 def test_any_text_is_read_and_spans_lie_within_it(text, lines):
-    for one in extract([passage(text)], lambda prompts: [lines] * len(prompts), subject="x"):
+    for one in extract(passage(text), [passage(text)], lambda prompts: [lines] * len(prompts), subject="x"):
         assert 0 <= one.start < one.end <= len(text)
 
 
@@ -225,7 +224,7 @@ def test_a_sentence_of_which_nothing_was_found_is_read_alone():
         asked.append([one.rpartition("\n")[2] for one in prompts])
         return ["the Mern | cargo | oil | 2018 | -" if one.endswith("carried oil.") else "" for one in prompts]
 
-    found = extract([passage(text)], generate)
+    found = extract(passage(text), [passage(text)], generate)
     assert [one.fact.value for one in found] == ["oil", "Ada"]
     assert asked == [[text], ["In 2018, the Mern carried oil."]]
     assert text[found[0].start : found[0].end] == "In 2018, the Mern carried oil."
@@ -247,3 +246,19 @@ def test_one_value_of_a_subject_has_one_name_in_a_sentence():
     assert facts(said, generate=lambda prompts: ["Os Hall | caretaker | Ada | - | -"] * len(prompts)) == [
         Fact("Os Hall", "owner", "Ada")
     ]
+
+
+def test_a_heading_and_the_heads_of_a_table_count_beyond_the_passage_they_stand_in():
+    text = "| Office | Holder | Since |\n|---|---|---|\n| mayor | Ada | 2018 |\n| captain | Bo | 2019 |"
+    cut = text.index("| captain")
+    parts = [Passage(text[:cut], "town.txt", 0, cut), Passage(text[cut:], "town.txt", cut, len(text))]
+    found = extract(passage(text), parts, lambda prompts: [""] * len(prompts), subject="Tolvane")
+    assert [one.fact for one in found] == [
+        Fact("Tolvane", "mayor", "Ada", "2018"), Fact("Tolvane", "captain", "Bo", "2019")]  # fmt: skip
+
+
+def test_a_row_counts_among_others_or_under_a_heading_and_alone_it_is_a_remark():
+    far = "\nIt rained.\n\n\nIt rained.\n"
+    assert facts(f"mayor: Ada{far}captain: Bo", subject="Tolvane") == []
+    assert [one.value for one in facts(f"mayor: Ada\n\ncaptain: Bo{far}note: well", subject="Tolvane")] == ["Ada", "Bo"]
+    assert facts(f"# Tolvane\n\nmayor: Ada{far}note: well") == [Fact("Tolvane", "mayor", "Ada")]

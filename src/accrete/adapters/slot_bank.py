@@ -1,16 +1,18 @@
 """A bank of slots, one for what a fact says: a low-rank change of some MLPs that only the rows reading it feel.
 
-    y = F(x) + sum over the slots k of a row of w_k B_k (A x)      F: the block's own MLP, frozen
-                                                                  A [r, D]: random, frozen, the same for all slots
-                                                                  B_k [D, r]: zero at birth, all that a lesson teaches
+    y = F(x) + B_k (A x)      F: the block's own MLP, frozen
+                              A [r, D]: random, frozen, the same for all slots
+                              B_k [D, r] of the slot k that the row reads: zero at birth, all that a lesson teaches
 
-Which slots a row reads is said from outside, row by row (`reading`): no softmax decides, and a row that reads none is the base
-model's, bit for bit. Why a low-rank change and no table of keys and values (memory_layer.py): who reads is known before the
-pass, so a slot need not be found by what a token looks like, and every token of an answer must find all of it. With A shared
-(as in 2310.11454, VeRA) a slot is one row of a table: lessons store and undo touched rows only, and rows of one batch read
-different slots in one product. Ends at the rows that lessons wrote.
+Which slot a row reads is said from outside, row by row (`reading`): no softmax decides, and a row that reads none is the base
+model's, bit for bit. A row reads one slot: where several facts are asked for, each is answered in its own row.
 
-Shape suffixes: N slots, K slots a row reads, r rank, D width of the model, B rows, T tokens.
+Why a low-rank change and no table of keys and values (memory_layer.py): who reads is known before the pass, so a slot need
+not be found by what a token looks like, and every token of an answer must find all of it. With A shared (as in 2310.11454,
+VeRA) a slot is one row of a table: lessons store and undo touched rows only, and rows of one batch read different slots in one
+product. Ends at the rows that lessons wrote.
+
+Shape suffixes: N slots, r rank, D width of the model, d = r * D, B rows, T tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from accrete.lm.model import LM
 
 
 class SlotMLP(nn.Module):
-    """F with what the slots of each row add."""
+    """F with what the slot of each row adds."""
 
     def __init__(self, frozen: nn.Module, down_rD: Tensor, slots: int):
         super().__init__()
@@ -37,18 +39,17 @@ class SlotMLP(nn.Module):
         self.register_buffer("down_rD", down_rD, persistent=False)
         self.table = Table(slots, down_rD.numel(), down_rD.device)
         self.table.requires_grad_(False)
-        self.slots_BK: Tensor | None = None  # while rows read
-        self.weights_BK: Tensor | None = None
+        self.slots_B: Tensor | None = None  # while rows read; -1 where a row reads none
 
     def forward(self, x: Tensor) -> Tensor:
         y = cast(Tensor, self.frozen(x))
-        if self.slots_BK is None or self.weights_BK is None:
+        if self.slots_B is None:
             return y
         rank, width = cast(Tensor, self.down_rD).shape
-        places_BK = self.table.place_N[self.slots_BK]
-        slots_BKd = functional.embedding(places_BK.clamp(min=0), self.table.values, sparse=True)
-        weights_BK = torch.where(places_BK < 0, 0.0, self.weights_BK)  # a slot that nobody has opened holds zeros
-        up_BrD = (slots_BKd * weights_BK[..., None]).sum(1).view(-1, rank, width)
+        places_B = torch.where(self.slots_B < 0, -1, self.table.place_N[self.slots_B])
+        values_Bd = functional.embedding(places_B.clamp(min=0), self.table.values, sparse=True)
+        held_Bd = torch.where(places_B[:, None] < 0, 0.0, values_Bd)  # a slot that nobody has opened holds zeros
+        up_BrD = held_Bd.view(-1, rank, width)
         z_BTr = x.to(up_BrD.dtype) @ cast(Tensor, self.down_rD).T
         return y + torch.bmm(z_BTr, up_BrD).to(y.dtype)
 
@@ -74,18 +75,16 @@ class SlotBank:
     # --- reading and writing --------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def reading(self, slots: Sequence[Sequence[int]]) -> Iterator[None]:
-        """Within it each row of a batch reads these slots of its own, with equal weights that sum to 1."""
-        most = max(1, *map(len, slots)) if slots else 1
-        slots_BK = torch.tensor([[*own, *[0] * (most - len(own))] for own in slots], device=self.lm.device)
-        weights_BK = torch.tensor([[1 / max(1, len(own))] * len(own) + [0.0] * (most - len(own)) for own in slots])
+    def reading(self, slots: Sequence[int | None]) -> Iterator[None]:
+        """Within it each row of a batch reads this slot of its own, or none."""
+        slots_B = torch.tensor([-1 if slot is None else slot for slot in slots], device=self.lm.device)
         try:
             for mlp in self.mlps.values():
-                mlp.slots_BK, mlp.weights_BK = slots_BK, weights_BK.to(self.lm.device)
+                mlp.slots_B = slots_B
             yield
         finally:
             for mlp in self.mlps.values():
-                mlp.slots_BK = mlp.weights_BK = None
+                mlp.slots_B = None
 
     @contextlib.contextmanager
     def writing(self, slots: Collection[int]) -> Iterator[None]:

@@ -28,20 +28,19 @@ Generate = Callable[[Sequence[str]], Sequence[str]]
 
 
 def extract(
+    whole: Passage,
     passages: Sequence[Passage],
     generate: Generate | None = None,
     date: str | None = None,
     subject: str = "",
     told: Callable[[int], None] = lambda read: None,
 ) -> list[Found]:
-    """The facts of these passages in the order in which they stand; `subject` is what rows without a heading are about.
+    """The facts of a text, in the order in which they stand; `subject` is what rows without a heading are about.
 
-    `told` hears how many the rules have read.
+    The rules read the whole of it, a model its passages. `told` hears how many lines the rules have read.
     """
     found = _Collected(date)
-    for number, passage in enumerate(passages):
-        told(number)
-        found.add(by_rules(passage, subject))
+    found.add(by_rules(whole, subject, told))
     if generate:
         found.add(_by_model([one for one in passages if not all(map(found.speaks_of, sentences(one)))], generate))
         silent = [

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from accrete.dates import MONTH, existing
@@ -89,6 +89,7 @@ _AGAIN = (  # of the same subject and relation
     re.compile(rf"^{_WHEN} (?P<since>{_DATE}),? (?:it {_SAID} )?(?P<value>[A-Z\d].{{0,80}})$"),
     re.compile(rf"^(?P<value>[A-Z\d].{{0,60}}?) {_WHEN} (?P<since>{_DATE})$"),
 )
+TOLD = 1000  # lines read, until it is told
 _HEADING = re.compile(r"^\s*#+\s*(?P<subject>\S.*?)\s*#*\s*$")
 
 
@@ -102,26 +103,44 @@ class Found:
     several: bool = False
 
 
-def by_rules(passage: Passage, subject: str = "") -> Iterator[Found]:
-    """What simple sentences, and rows of a key and its value, say."""
+def by_rules(passage: Passage, subject: str = "", told: Callable[[int], None] = lambda read: None) -> Iterator[Found]:
+    """What simple sentences, and rows of a key and its value, say; `told` hears how many lines were read."""
     lines = list(_lines(passage.text))
-    headed, rows = False, sum(bool(_ROW.match(line)) for _, line in lines)  # one row alone is a remark
+    rows = _rows([line for _, line in lines])
     read = 0  # lines of a table that was read as a whole
     for place, ((start, line), (_, below)) in enumerate(itertools.pairwise([*lines, (0, "")])):
+        if place % TOLD == 0:
+            told(place)
         if place < read:
             continue
         if heading := _HEADING.match(line):
-            subject, headed = heading["subject"], True
+            subject = heading["subject"]
         elif tables.is_table(line, below):
             read = place + tables.length([text for _, text in lines[place:]])
             yield from _of_table(passage, lines[place:read], subject)
-        elif (row := _ROW.match(line)) and subject and (headed or rows > 1) and not line.rstrip().endswith((".", "?")):
+        elif subject and (row := rows.get(place)):
             head = tables.RULED.match(below) and row["value"].lower() in tables.VALUES
             if not head and not tables.RULED.match(line):
                 yield Found(_of_row(subject, row), *_place(passage, start, row.span()))
         else:
             for sentence in sentences(Passage(line, passage.document, passage.start + start, 0)):
                 yield from _of_sentence(sentence)
+
+
+def _rows(lines: Sequence[str]) -> dict[int, re.Match[str]]:
+    """Those of a list, and where they stand: a row with prose around it and no heading above is a remark."""
+    rows: dict[int, re.Match[str]] = {}
+    held: dict[int, re.Match[str]] = {}  # since the last line of prose
+    headed = False
+    for place, line in enumerate([*lines, "."]):
+        if _HEADING.match(line):
+            headed = True
+        elif (row := _ROW.match(line)) and not line.rstrip().endswith((".", "?")):
+            held[place] = row
+        elif line.strip() and not tables.RULED.match(line):
+            rows |= held if headed or len(held) > 1 else {}
+            held, headed = {}, False
+    return rows
 
 
 def _of_table(passage: Passage, lines: Sequence[tuple[int, str]], subject: str) -> Iterator[Found]:

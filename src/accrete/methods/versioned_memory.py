@@ -196,13 +196,13 @@ class VersionedMemory(Method):
             order = torch.randperm(len(rows), generator=self.random.generator).tolist()
             for start in range(0, len(order), size):
                 part = [rows[i] for i in order[start : start + size]]
-                with self.adapter.reading([[row.slot] for row in part]):
+                with self.adapter.reading([row.slot for row in part]):
                     yield batch.collate([row.sequence for row in part], self.lm.device, self.lm.pad)
 
     @torch.no_grad()
     def _nats(self, rows: Sequence[Row]) -> list[float]:
         """Nats per target of each row, read in its slot."""
-        beside = [Conditioning(beside=[row.slot], reading=self._reading) for row in rows]
+        beside = [Conditioning(beside=row.slot, reading=self._reading) for row in rows]
         found = log_likelihoods(self.lm, [row.sequence for row in rows], beside)
         return [-nats / row.sequence.targets for row, nats in zip(rows, found, strict=True)]
 
@@ -230,7 +230,7 @@ class VersionedMemory(Method):
         written.sort(key=lambda one: (one.valid_from or "", one.id))
         of_slot = {_place(one, route.backwards): one for one in written}
         first, *others = [
-            Conditioning(beside=[place], reading=self._reading, sources=partial(self._sources, one))
+            Conditioning(beside=place, reading=self._reading, sources=partial(self._sources, one))
             for place, one in of_slot.items()
         ]
         return replace(first, also=tuple(others[:SAID]))  # where several things are true, all are said
