@@ -34,12 +34,14 @@ from accrete.facts.values import value_key
 from accrete.lm.alike import Alike
 from accrete.lm.answer_nats import AnswerNats
 from accrete.lm.model import LM
+from accrete.lm.sure_lines import sure_lines
 from accrete.methods.base import Method
 from accrete.scoring import contains, normalise
 from accrete.store.expectations import Expectation, Judge
 from accrete.types import Answer, Document, Example, Lesson, Passage, Probe, Query
 
 SETTINGS = ("auto", "model", "rules", "off")
+WAVERING = 1.0  # nats of a line, from which on a model that was taught to list facts makes one up (LOG.md)
 PASSAGE_TOKENS = 128  # of a passage whose facts are listed at once
 LISTED_TOKENS = 1.5  # of a list of facts, for each token of its passage
 AT_ONCE = 256  # pieces that are read between two words of progress
@@ -116,13 +118,16 @@ class Believing:
         if self.setting == "rules":
             return extract(whole, passages, None, date, subject, ruled)
         writer: Writer = Teacher(self.teacher, offline=self.offline) if self.teacher else ModelWriter(self.lm)
+        taught = not self.teacher and self.lm.background  # others waver where they are right, too
         most = 32 + round(LISTED_TOKENS * max((self.lm.count_tokens(one.text) for one in passages), default=0))
 
         def listed(prompts: Sequence[str]) -> list[str]:
             lists: list[str] = []
             for start in range(0, len(prompts), AT_ONCE):
                 told(f"reading facts, {start:,} of {len(prompts):,} pieces read", 0, 0.0)
-                lists += writer(prompts[start : start + AT_ONCE], max_new_tokens=most)
+                part = prompts[start : start + AT_ONCE]
+                written = writer(part, max_new_tokens=most)
+                lists += sure_lines(self.lm, part, written, WAVERING) if taught else written
             return lists
 
         return extract(whole, passages, listed, date, subject, ruled)

@@ -7,7 +7,8 @@ Two readers, and what both find counts once, as the first has it:
              then of each sentence of which nothing was found: alone it is read more surely, and named less well (LOG.md)
 
 What a model lists counts only where its subject and its value stand in the passage: it may be wrong about what a passage says,
-but not make up what is spoken of. A fact without a date of its own has the date of the document.
+but not make up what is spoken of. Lines over which it wavers are left out before (lm/sure_lines.py). A fact without a date of
+its own has the date of the document.
 """
 
 from __future__ import annotations

@@ -59,11 +59,18 @@ _ONE = r"(?P<several>[Aa]n?|[Oo]ne of the)"  # "a member of": there may be more
 _COUNTED = frozenset("number kind sort type part lot pair piece form set series third quarter half majority".split())
 _NO_ROLE = _COUNTED | set("north south east west full proud aware capable fond afraid short typical tired sure".split())
 _RELATION = r"(?P<relation>[a-z][\w -]{1,40}?)"
+_CHOSEN = "elected|appointed|named|made|chosen|crowned|confirmed|sworn in|re-elected|reelected"
+_HOLDS = (  # "was elected", "served as", "succeeded Bo as": of who holds an office
+    rf"(?:{_SAID}(?: (?:{_CHOSEN})(?: as)?)?|(?:has )?(?:served|serves|acted|acts) as"
+    rf"|took (?:over|office)(?: from {_NAME})? as|(?:succeeded|replaced|followed) {_NAME} as)"
+)
 _RULES = (
     re.compile(rf"^(?:[Tt]he|{_ONE}) {_RELATION} of {_OF} {_SAID} (?P<value>\S.{{0,160}})$"),
     re.compile(rf"^(?P<subject>{_NAME})['’]s {_RELATION} {_SAID} (?P<value>\S.{{0,160}})$"),
-    re.compile(rf"^(?P<value>{_NAME}) {_SAID} (?:the|{_ONE}) {_RELATION} of {_OF}$"),
-    re.compile(rf"^(?P<value>(?=[A-Z]){_NAME}) {_SAID} (?P<role>[a-z]{{4,20}}) of (?P<subject>(?:the )?[A-Z]{_REST})$"),
+    re.compile(rf"^(?P<value>{_NAME}) {_HOLDS} (?:the|{_ONE}) {_RELATION} of {_OF}$"),
+    re.compile(
+        rf"^(?P<value>(?=[A-Z]){_NAME}) {_HOLDS} (?P<role>[a-z]{{4,20}}) of (?P<subject>(?:the )?[A-Z]{_REST})$"
+    ),
 )
 _COLON = re.compile(  # "Head of government of Chile on 3 May 2020: Ada (since 2018)"
     r"^(?:[Tt]he )?(?P<relation>[A-Za-z][\w -]{1,40}?) of (?P<subject>(?:the )?[A-Z\d][^,;:|]{0,80}?)"
@@ -73,7 +80,7 @@ _COLON = re.compile(  # "Head of government of Chile on 3 May 2020: Ada (since 2
 _TITLES = "Dr Mr Ms Mrs St Prof Rev Hon Sen Gov Gen Col Maj Lt Capt Cdr Adm Brig Sgt Mt".split()
 _SHORT = "|".join(rf"(?<=\b{title})" for title in ("[A-Z]", *_TITLES))
 _SENTENCE = re.compile(  # a point after an initial or a title ends none
-    rf"[^.!?\n]+(?:\.(?=\w)[^.!?\n]*|(?:{_SHORT})\.[^.!?\n]+)*[.!?]?"
+    rf"[^.!?\n]+(?:\.(?=[\w)])[^.!?\n]*|(?:{_SHORT})\.[^.!?\n]+)*[.!?]?"
 )
 _ROW = re.compile(r"^\s*(?:[-*+]\s+)?\|?\s*(?P<relation>[^\W\d][^:|\n]{1,60}?)\s*[:|]\s*(?P<value>[^|\n]+?)\s*\|?\s*$")
 _ASIDE = re.compile(  # "CEO (since 2019)", "Ada (2015-2019)", "12,400 (until May 2020)"
