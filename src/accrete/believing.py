@@ -21,7 +21,7 @@ from accrete.data.wrapped import unwrapped
 from accrete.dates import asked_as_of
 from accrete.dreams.teacher import Teacher
 from accrete.dreams.write import ModelWriter, Writer
-from accrete.errors import LessonError, ModelError, UsageError, did_you_mean
+from accrete.errors import LessonError, ModelError, OfflineError, UsageError, did_you_mean
 from accrete.facts.contradiction import Contradiction, OnConflict
 from accrete.facts.entailment import Contradicts, Inference, remarks
 from accrete.facts.extract import extract, unread
@@ -178,8 +178,8 @@ class Believing:
         """Who finds contradictions in free text, if anybody was named."""
         try:
             return Inference(self.nli, offline=self.offline) if self.nli else None
-        except ModelError as error:
-            raise ModelError(f"The setting nli names no model that tells contradictions. {error}") from None
+        except (ModelError, OfflineError) as error:
+            raise type(error)(f"The setting nli names no model that tells contradictions. {error}") from None
 
     @functools.cached_property
     def alike(self) -> Alike:

@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_lm, tokenizer
 from transformers import BertConfig, BertForSequenceClassification
 
-from accrete.errors import ModelError
+from accrete.errors import ModelError, OfflineError
 from accrete.facts.entailment import LATEST, Inference, remarks
 from accrete.facts.extract import unread
 from accrete.facts.graph import FactGraph
@@ -117,3 +117,11 @@ def test_a_lesson_announces_what_it_denies_and_keeps_what_stands(classifier, tmp
     ]
     assert len(told) == 1 and "mayor of Tolvane; old.txt" in told[0] and "Nobody has led" in told[0]
     assert [one.value for one in learner.beliefs.graph.active("Tolvane", "mayor")] == ["Ada Bree"]
+
+
+@pytest.mark.parametrize(("name", "error"), [("no/such", OfflineError), ("./nowhere", ModelError)])
+def test_a_setting_that_names_no_model_is_told_before_anything_is_read(name, error, tmp_path):
+    learner = Learner(tiny_lm(), method="retrieve", home=tmp_path / "home", offline=True, facts="rules", nli=name)
+    with pytest.raises(error, match="setting nli names no model"):
+        learner.learn(Document("new.txt", TEXT))
+    assert not len(learner.beliefs)
