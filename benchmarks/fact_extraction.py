@@ -25,7 +25,7 @@ from accrete.believing import Believing
 from accrete.dates import asked_as_of
 from accrete.evaluate.streams import Options, Task, make
 from accrete.facts.router import Router
-from accrete.facts.rules import Found
+from accrete.facts.simple_sentences import Found
 from accrete.facts.values import value_key
 from accrete.lm.load import load
 from accrete.lm.model import LM

@@ -12,6 +12,7 @@ from accrete.dates import (
     asked_at,
     begun,
     check_date,
+    dateline,
     existing,
     nearest_first,
     only_date,
@@ -198,3 +199,21 @@ def test_a_date_anywhere_if_it_is_the_only_one():
 )
 def test_dates_seen_from_today(question, date):
     assert put_at(question, datetime.date(2026, 3, 1)) == date
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [
+        ("Minutes of the Brackley Rowing Club, 12 May 2022\n\nPresent: Ann", "2022-05-12"),
+        ("# Brackley Rowing Club\n12 May 2022\nAnn is treasurer.", "2022-05-12"),
+        ("OSLO, March 3, 2021 - Petra Voss has been appointed.", "2021-03-03"),
+        ("Date: 2022-05-12\nAnn is treasurer.", "2022-05-12"),
+        ("Name: Dorothea Quint\nDate of birth: 4 July 1985", None),
+        ("In May 2022, the mayor is Ada.", None),
+        ("Report, 2022", None),
+        ("One.\nTwo.\n12 May 2022", None),
+        ("", None),
+    ],
+)
+def test_the_day_of_a_text_stands_in_its_first_lines(text, date):
+    assert dateline(text) == date

@@ -18,7 +18,7 @@ from accrete.beliefs import Beliefs
 from accrete.data.general import general_prompts
 from accrete.data.pieces import pieces
 from accrete.data.wrapped import unwrapped
-from accrete.dates import asked_as_of
+from accrete.dates import asked_as_of, dateline
 from accrete.dreams.teacher import Teacher
 from accrete.dreams.write import ModelWriter, Writer
 from accrete.errors import LessonError, ModelError, OfflineError, UsageError, did_you_mean
@@ -26,9 +26,9 @@ from accrete.facts.contradiction import Contradiction, OnConflict
 from accrete.facts.entailment import Contradicts, Inference, remarks
 from accrete.facts.extract import extract, unread
 from accrete.facts.graph import FactGraph
-from accrete.facts.reading import Ask, Read, settled
+from accrete.facts.reading import Ask, Read, fitting, settled
 from accrete.facts.router import Route, Router, is_backwards
-from accrete.facts.rules import Found
+from accrete.facts.simple_sentences import Found
 from accrete.facts.statements import Statement
 from accrete.facts.values import value_key
 from accrete.lm.alike import Alike
@@ -109,7 +109,7 @@ class Believing:
             return []
         _ = self.contradicts  # a wrong one is told before anything is read
         told("taking the text apart", 0, 0.0)
-        document = replace(document, text=unwrapped(document.text))
+        document, date = replace(document, text=unwrapped(document.text)), date or dateline(document.text)
         size = min(PASSAGE_TOKENS, max(1, self.lm.context_length * 2 // 5))
         passages = pieces(document, size, self.lm.count_tokens, joined=0)
         subject = document.name.rpartition("/")[2].rpartition(".")[0] or document.name
@@ -143,6 +143,7 @@ class Believing:
         """What a lesson states, after what it contradicts was settled."""
         if self.setting == "off":
             return Read()
+        found = fitting(graph, found)
         since = None if date else since_file(document, found)
         if since:
             found = [replace(one, fact=replace(one.fact, valid_from=since)) for one in found]
@@ -203,8 +204,8 @@ class Believing:
 
 
 def written(document: Document) -> str:
-    """The day a file was written; of what is no file, today."""
-    return document.written or datetime.date.today().isoformat()
+    """The day that its first lines say, else that on which its file was written; of what is no file, today."""
+    return dateline(document.text) or document.written or datetime.date.today().isoformat()
 
 
 def since_file(document: Document, found: Sequence[Found]) -> str | None:

@@ -22,6 +22,7 @@ _SPOKEN = (  # "3 March 2021", "March 3, 2021", "Mar 2021", "2021"
     rf"(?:(?:(?P<day>\d{{1,2}})(?:st|nd|rd|th)? )?(?P<month>{MONTH}) (?:(?P<day_after>\d{{1,2}})(?:st|nd|rd|th)?, )?)?"
     r"(?P<year>[12]\d{3}))\b"
 )
+_DATELINE = re.compile(rf"\s*#*\s*(?i:dated?:?\s+|[^:.!?]{{3,80}}?[,(–—]\s*)?{_SPOKEN}\s*\)?\s*(?:[-–—:]\s.*)?$")
 _AT = r"(?i:\b(?:of|in|on|at|by|to|for|is|now|with) )"
 _PUT_AT = (  # "[2020] The ...", "As of March 2020, who ...", "Who was ... in 2020?"
     re.compile(rf"^\s*\[{_SPOKEN}\]"),
@@ -154,6 +155,13 @@ def only_date(question: str) -> str | None:
     """The ISO date that a question names anywhere, if it names one alone."""
     found = list(re.finditer(rf"\b{_SPOKEN}", question))
     return _iso(found[0]) if len(found) == 1 else None
+
+
+def dateline(text: str) -> str | None:
+    """The day that one of its first two lines gives a text: "Minutes of the Club, 12 May 2022", "OSLO, 3 May 2021 - ..."."""
+    first = [line for line in text[:2000].split("\n") if line.strip()][:2]
+    found = next(filter(None, map(_DATELINE.match, first)), None)
+    return _iso(found) if found and (found["iso"] or found["month"]) else None
 
 
 def _iso(found: re.Match[str]) -> str:

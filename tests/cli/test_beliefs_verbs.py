@@ -126,7 +126,7 @@ def test_of_documents_without_dates_the_file_that_was_written_later_is_believed(
     for name in order:
         said = call("learn", tmp_path / f"{name}.txt", "--facts", "rules", "--max-forgetting", 1, form="")
         since = {"early": "1 March 2020", "late": "9 May 2022"}[name]
-        assert f"without a date, so from {since} on, when the file was written (--date says otherwise)" in said
+        assert f"none of them has a date, so from {since} on, when the file was written (--date says otherwise)" in said
     assert ('contradicts "Ann Bly"' in said) == (order[1] == "late")
     assert [row["value"] for row in call("facts", "Pitholm")] == ["Cy Dorn"]
     assert [row["value"] for row in call("facts", "Pitholm", "--as-of", "2021")] == ["Ann Bly"]

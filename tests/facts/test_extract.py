@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accrete.facts.extract import extract
-from accrete.facts.rules import Found, by_rules
+from accrete.facts.extract import extract, unread
+from accrete.facts.rules import by_rules
+from accrete.facts.simple_sentences import Found
 from accrete.lm.tasks import LIST_FACTS
 from accrete.types import Fact, Passage
 
@@ -32,6 +33,27 @@ def facts(text: str, **options) -> list[Fact]:
          Fact("the Guild", "captain", "Cy Dorn", "2021-05")),
         ("From 2011 to 2015, Ada Bree served as treasurer of the Guild.",
          Fact("the Guild", "treasurer", "Ada Bree", "2011", "2015")),
+        ("Bo was succeeded by Ada as mayor of Tolvane in 2020.", Fact("Tolvane", "mayor", "Ada", "2020")),
+        ("Until the flood of 2021, the harbour master of Tolvane was Kit Orr.",
+         Fact("Tolvane", "harbour master", "Kit Orr", None, "2021")),
+        ("Between 2014 and 2018, the mayor of Tolvane was Ada.", Fact("Tolvane", "mayor", "Ada", "2014", "2018")),
+        ("In March of 2020, the mayor of Tolvane was Ada.", Fact("Tolvane", "mayor", "Ada", "2020-03")),
+        ("In early 2020, the current mayor of Tolvane was Ada.", Fact("Tolvane", "mayor", "Ada", "2020")),
+        ("In 2021, Bo stepped down as mayor of Tolvane.", Fact("Tolvane", "mayor", "Bo", None, "2021")),
+        ("Mayor of Tolvane: Ada Bree (2018-2022)", Fact("Tolvane", "mayor", "Ada Bree", "2018", "2022")),
+        ("The revenue of Halden Foods in 2020 was €312 million, up from €298 million in 2019.",
+         Fact("Halden Foods", "revenue", "€312 million", "2020")),
+        ("Dr. Ivo Lenz was appointed chief executive of Halden Foods in 2019.",
+         Fact("Halden Foods", "chief executive", "Dr. Ivo Lenz", "2019")),
+        ("The CEO of Basalt Ltd. is Bo Holm.", Fact("Basalt Ltd.", "CEO", "Bo Holm")),
+        ("The owner of the mill was Bo until 2015, then Cy.", Fact("the mill", "owner", "Bo", None, "2015")),
+        ("Tolvane has a population of 12,100.", Fact("Tolvane", "population", "12,100")),
+        ("Oslet is Norvia's capital.", Fact("Norvia", "capital", "Oslet")),
+        ("In 2018, a tailor's workshop is the main tenant of the Northern Keep.",
+         Fact("the Northern Keep", "main tenant", "a tailor's workshop", "2018")),
+        ('The author of "The Winter of Bread" is Ada Bree.', Fact("The Winter of Bread", "author", "Ada Bree")),
+        ('The motto of Tolvane is "Never the last".', Fact("Tolvane", "motto", "Never the last")),
+        ("The protection status of the warbler is at risk.", Fact("the warbler", "protection status", "at risk")),
         ("The place of printing of Ashbury and the Tide is Port Deess as of 2018.",
          Fact("Ashbury and the Tide", "place of printing", "Port Deess", "2018")),
         ("From March 1990 to 1995, the price of Kluo was 5.5 crowns.", Fact("Kluo", "price", "5.5 crowns", "1990-03", "1995")),
@@ -86,6 +108,17 @@ def test_simple_sentences_are_read_by_rules(sentence, fact):
         "The mayor of Tolvane is said to be Ada Bree.",
         "The mayor of Tolvane is elected every four years.",
         "Ada Bree is proud of Tolvane.",
+        "The mayor of Tolvane is in hospital.",
+        "The mayor of Tolvane is very popular.",
+        "The mayor of Tolvane is 54 years old.",
+        "The price of bread is going up.",
+        "The rest of the day was spent in Linz.",
+        "The purpose of the visit was to see the harbour.",
+        "The owner of the mill is Bo or Cy.",
+        "The owner of the mill was probably Bo.",
+        "Bo almost became mayor of Tolvane in 2012.",
+        "The former mayor of Tolvane is Eve Holt.",
+        "Bo stepped down as mayor of Tolvane.",
         "The mayors of Tolvane are never Ada and Bo.",
         "A third of the Houses is empty.",
         "Vonnat is a village of 300 people and Oster a number of the Farms.",
@@ -127,6 +160,9 @@ def test_rows_are_about_the_heading_above_them_or_about_the_document():
         ("The mayor of Os was then Bo.", {"Bo": None}),
         ('The motto of Os is "by sea; by land".', {"by sea; by land": None}),
         ("The director of Bree and the Sons is Ada.", {"Ada": None}),
+        ("The captain of the Brave is Bo, and its owner is Cy.", {"Bo": None}),
+        ("The mayor of Os was Ada in 2018, Bo in 2020 and Cy in 2022.", {"Ada": "2018", "Bo": "2020", "Cy": "2022"}),
+        ("The members of the Guild are Bo (chair), Cy and Dee.", {"Bo": None, "Cy": None, "Dee": None}),
     ],
 )
 def test_a_sentence_may_state_several_things(sentence, values):
@@ -213,7 +249,7 @@ def test_dates_that_are_none_are_left_out():
     text = "Ada rules Tolvane."
     lines = "Tolvane | ruler | Ada | in spring | 1990"
     found = extract(passage(text), [passage(text)], lambda prompts: [lines] * len(prompts), "2020")
-    assert found == [Found(Fact("Tolvane", "ruler", "Ada", "2020"), 0, 18)]
+    assert found == [Found(Fact("Tolvane", "ruler", "Ada", None, "1990"), 0, 18)]  # and not from 2020 on
 
 
 @given(st.text(max_size=200), st.text(max_size=80))
@@ -261,6 +297,16 @@ def test_a_heading_and_the_heads_of_a_table_count_beyond_the_passage_they_stand_
     found = extract(passage(text), parts, lambda prompts: [""] * len(prompts), subject="Tolvane")
     assert [one.fact for one in found] == [
         Fact("Tolvane", "mayor", "Ada", "2018"), Fact("Tolvane", "captain", "Bo", "2019")]  # fmt: skip
+
+
+def test_a_name_names_what_the_rows_below_are_about():
+    assert facts("Name: Dorothea Quint\nHome town: Linz\nTrade: carpentry", subject="cv") == [
+        Fact("Dorothea Quint", "Home town", "Linz"), Fact("Dorothea Quint", "Trade", "carpentry")]  # fmt: skip
+
+
+def test_what_states_nothing_and_could_not_is_not_unread():
+    text = "# Tolvane\n\nEducation\n1.\n| Office | Holder |\n|---|---|\nFOR IMMEDIATE RELEASE\nWho is she?\nIt rained."
+    assert unread(text, []) == ["It rained."]
 
 
 def test_a_row_counts_among_others_or_under_a_heading_and_alone_it_is_a_remark():

@@ -9,8 +9,8 @@ import torch
 
 from accrete.beliefs import Beliefs
 from accrete.errors import HistoryError, UsageError
-from accrete.facts.reading import Stated, settled
-from accrete.facts.rules import Found
+from accrete.facts.reading import Stated, fitting, settled
+from accrete.facts.simple_sentences import Found
 from accrete.store.expectations import Expectation, Expectations
 from accrete.store.guard import harm
 from accrete.store.watch import Watch
@@ -74,6 +74,31 @@ def test_what_a_document_says_is_settled_with_what_is_believed():
     assert [one.fact.value for one in settled(beliefs.graph, new, about_it, on_conflict="reject").stated] == ["Mern"]
     branched = settled(beliefs.graph, new, on_conflict="branch")
     assert [one.fact.value for one in branched.stated if one.beside] == ["Bo"] and branched.several == ()
+
+
+def test_what_is_said_to_have_ended_ends_where_it_began():
+    beliefs = Beliefs()
+    beliefs.state_of("a", "a.txt", None, [stated("Ada", "2018"), stated("Bo", "2020")])
+    read = settled(beliefs.graph, [Found(Fact("Tolvane", "mayor", "Bo", None, "2021-06"), 0, 9)])
+    assert not read.contradictions and read.stated[0].fact.valid_from == "2020"
+    beliefs.state_of("b", "b.txt", None, read.stated)
+    assert [[one.value for one in beliefs.graph.at(date, "Tolvane", "mayor")] for date in ("2019", "2021-03", "2022")] == [
+        ["Ada"], ["Bo"], []]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("known", "value", "fits"),
+    [
+        ("Cy Dorn", "angry", False), ("Cy Dorn", "54", False), ("Cy Dorn", "the Crown", True), ("Cy Dorn", "Bo", True),
+        ("Cy Dorn", "a tailor's workshop", True), ("12,100", "rising", False), ("12,100", "12,950", True),
+        ("oil", "iron ore", True), ("oil", "Iron ore", True), ("119 crowns", "120 crowns", True), ("a choir", "Bo", True),
+    ],
+)  # fmt: skip
+def test_what_is_of_another_kind_says_how_somebody_is_and_not_who(known, value, fits):
+    beliefs = Beliefs()
+    beliefs.state_of("a", "a.txt", None, [stated(known, "2018")])
+    found = [Found(Fact("Tolvane", "mayor", value, "2020"), 0, 9)]
+    assert fitting(beliefs.graph, found) == (found if fits else [])
 
 
 def test_a_relation_goes_by_the_name_that_is_known():

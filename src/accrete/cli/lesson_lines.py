@@ -120,7 +120,7 @@ def believed(metrics: Mapping[str, Any]) -> Iterator[str]:
         if metrics.get("dates"):
             yield f"   what has no date of its own counts from {spoken(metrics['dates'][0])} on, as was said (--date)"
         if since := metrics.get("facts_since_file"):
-            yield f"   without a date, so from {spoken(since)} on, when the file was written (--date says otherwise)"
+            yield f"   none of them has a date, so from {spoken(since)} on, when the file was written (--date says otherwise)"
         if unread := metrics.get("unread"):
             yield f"   sentences of which nothing was read: {unread['count']:,}, the first: {unread['first'][0][:80]}"
     against = metrics.get("contradictions", [])

@@ -19,12 +19,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from accrete.facts.rules import DENIES, PRONOUNS, Found, by_rules, iso_date, sentences
+from accrete.facts.rules import by_rules
+from accrete.facts.simple_sentences import DENIES, PRONOUNS, Found, iso_date, sentences
 from accrete.facts.values import value_key
 from accrete.lm.tasks import LIST_FACTS, prompt, read_facts
 from accrete.scoring import normalise
 from accrete.types import Fact, Passage
 
+HEADING = 6  # words, at most, of a line that ends no sentence
 Generate = Callable[[Sequence[str]], Sequence[str]]
 
 
@@ -60,9 +62,15 @@ def unread(text: str, found: Sequence[Found]) -> list[str]:
         before = bisect.bisect_left(
             starts, one.end
         )  # of the facts that begin before it ends, does one end after it began?
-        if not one.text.endswith("?") and one.text[0] != "#" and not (before and ends[before - 1] > one.start):
+        if _states(one.text) and not (before and ends[before - 1] > one.start):
             silent.append(one.text)
     return silent
+
+
+def _states(sentence: str) -> bool:
+    """Whether it may state something: no question, no heading, no line of a table, no number of a chapter."""
+    ended = sentence.endswith((".", "!", "…", '"', "”", ")")) or len(sentence.split()) > HEADING
+    return ended and sentence[0] not in "#|" and bool(re.search(r"[^\W\d_]{2}", sentence))
 
 
 class _Collected:
@@ -142,6 +150,7 @@ def _stands(text: str, words: str) -> int | None:
 
 
 def _dated(fact: Fact, date: str | None) -> Fact:
-    fact = fact if fact.valid_from else replace(fact, valid_from=date)
+    if date and not fact.valid_from and not (fact.valid_until and date >= fact.valid_until):
+        fact = replace(fact, valid_from=date)
     ends_late = fact.valid_until and (not fact.valid_from or fact.valid_until > fact.valid_from)
     return fact if ends_late else replace(fact, valid_until=None)

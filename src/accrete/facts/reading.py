@@ -17,9 +17,9 @@ from accrete.facts.entailment import Remark
 from accrete.facts.graph import FactGraph
 from accrete.facts.questions import AS_ASKED, answered, plain_questions
 from accrete.facts.router import Alike
-from accrete.facts.rules import Found
+from accrete.facts.simple_sentences import Found
 from accrete.facts.statements import Statement
-from accrete.facts.values import value_key
+from accrete.facts.values import is_of_kind, same_value, value_key
 from accrete.scoring import normalise
 from accrete.types import Example, Fact
 
@@ -76,7 +76,7 @@ def settled(
     With `alike` a relation that goes by another name has the name that is known. The graph is not changed: what is to be
     added is returned.
     """
-    written = found
+    written = found = _begun(graph, found)
     found = _by_known_names(graph, found, alike) if alike else found
     name = {id(one): other.fact for one, other in zip(found, written, strict=True)}
     facts = [one.fact for one in found]
@@ -94,6 +94,33 @@ def settled(
     stated += [Stated(fact, None, (item,)) for fact, item in asked.items() if fact in kept]
     stated = [replace(one, beside=one.fact in beside) for one in stated]
     return Read(tuple(stated), tuple(against), several)
+
+
+def fitting(graph: FactGraph, found: Sequence[Found]) -> list[Found]:
+    """Without what is no value of the kind that its history has: "The mayor of Tolvane is angry"."""
+    histories = ((one, graph.history(one.fact.subject, one.fact.relation)) for one in found)
+    return [one for one, known in histories if is_of_kind(one.fact.value, [other.value for other in known])]
+
+
+def _begun(graph: FactGraph, found: Sequence[Found]) -> list[Found]:
+    """What has ended, with its beginning as far as that is known: "In 2021, Bo stepped down as mayor of Tolvane"."""
+    facts = [one.fact for one in found]
+    begun = []
+    for one in found:
+        fact = one.fact
+        if fact.valid_until and not fact.valid_from:
+            known = [(other.value, other.valid_from) for other in graph.history(fact.subject, fact.relation)]
+            known += [(other.value, other.valid_from) for other in facts if _same_history(other, fact)]
+            since = [
+                date for value, date in known if date and date < fact.valid_until and same_value(value, fact.value)
+            ]
+            fact = replace(fact, valid_from=max(since, default=None))
+        begun.append(replace(one, fact=fact))
+    return begun
+
+
+def _same_history(one: Fact, other: Fact) -> bool:
+    return normalise(one.subject) == normalise(other.subject) and normalise(one.relation) == normalise(other.relation)
 
 
 def _by_known_names(graph: FactGraph, found: Sequence[Found], alike: Alike) -> list[Found]:

@@ -7,6 +7,7 @@ their dimension, of everything else SQuAD's normal form. Ends at keys; equal key
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 
 from accrete.dates import MONTHS
@@ -66,6 +67,24 @@ def value_key(value: str) -> str:
     """What two values have in common if and only if they are taken for the same; empty for one that says nothing."""
     text = " ".join(value.split()).strip(" .;")
     return _date(text) or _quantity(text) or normalise(text) or text
+
+
+def is_of_kind(value: str, known: Iterable[str]) -> bool:
+    """Whether it may follow these values: where they are all names, mere words or a mere number may not, nor words numbers.
+
+    "The mayor of Tolvane is angry" says nothing of who is mayor. Words with an article may be a name: "a tailor's workshop".
+    """
+    kinds = {_kind(one) for one in known}
+    return not (
+        (kinds == {"name"} and _kind(value) in ("words", "number")) or (kinds == {"number"} and _kind(value) == "words")
+    )
+
+
+def _kind(value: str) -> str:
+    if re.match(r"[-−€$£]?\d", value):
+        return "number" if re.fullmatch(r"[\d.,]+", value) or " " in value else "code"
+    article, _, rest = value.partition(" ")
+    return "words" if value[:1].islower() and (article not in ("the", "a", "an") or not rest) else "name"
 
 
 def same_value(one: str, other: str) -> bool:

@@ -29,7 +29,7 @@ from accrete.data.general import general_prompts
 from accrete.errors import LessonError
 from accrete.facts.reading import settled
 from accrete.facts.router import Route, Router, is_backwards
-from accrete.facts.rules import Found
+from accrete.facts.simple_sentences import Found
 from accrete.facts.statements import Asked, Statement
 from accrete.facts.values import value_key
 from accrete.fit import fit
