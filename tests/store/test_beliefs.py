@@ -91,7 +91,8 @@ def test_what_is_said_to_have_ended_ends_where_it_began():
     [
         ("Cy Dorn", "angry", False), ("Cy Dorn", "54", False), ("Cy Dorn", "the Crown", True), ("Cy Dorn", "Bo", True),
         ("Cy Dorn", "a tailor's workshop", True), ("12,100", "rising", False), ("12,100", "12,950", True),
-        ("oil", "iron ore", True), ("oil", "Iron ore", True), ("119 crowns", "120 crowns", True), ("a choir", "Bo", True),
+        ("oil", "iron ore", True), ("oil", "Iron ore", True), ("Sugar cane", "oil", True), ("Oil", "coal", True),
+        ("119 crowns", "120 crowns", True), ("a choir", "Bo", True),
     ],
 )  # fmt: skip
 def test_what_is_of_another_kind_says_how_somebody_is_and_not_who(known, value, fits):

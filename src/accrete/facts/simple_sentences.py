@@ -201,7 +201,6 @@ def _of_clause(clause: str) -> Iterator[tuple[Fact, bool]]:
         return
     if DENIES.search(text):
         return
-    text = text if re.match("(?:the|an?) ", text) else text[:1].upper() + text[1:]
     if said := next(filter(None, (rule.match(text) for rule in _RULES)), None):
         for relation, value, several in _stated(said.groupdict()):
             yield Fact(said["subject"].strip('"“”'), relation, value, since, until), several

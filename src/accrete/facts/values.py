@@ -74,17 +74,20 @@ def is_of_kind(value: str, known: Iterable[str]) -> bool:
 
     "The mayor of Tolvane is angry" says nothing of who is mayor. Words with an article may be a name: "a tailor's workshop".
     """
-    kinds = {_kind(one) for one in known}
-    return not (
-        (kinds == {"name"} and _kind(value) in ("words", "number")) or (kinds == {"number"} and _kind(value) == "words")
-    )
+    kinds, kind = {_kind(one) for one in known}, _kind(value)
+    return (kinds, kind) not in (({"name"}, "words"), ({"name"}, "number"), ({"number"}, "words"))
 
 
 def _kind(value: str) -> str:
-    if re.match(r"[-−€$£]?\d", value):
-        return "number" if re.fullmatch(r"[\d.,]+", value) or " " in value else "code"
-    article, _, rest = value.partition(" ")
-    return "words" if value[:1].islower() and (article not in ("the", "a", "an") or not rest) else "name"
+    if re.fullmatch(r"[-−€$£]?\d[\d.,]*(?: .*)?", value):
+        return "number"
+    words = value.split()
+    if value[:1].islower():
+        return "words" if words[0] not in ("the", "a", "an") else "either"
+    capitals = sum(
+        word[0].isupper() for word in words
+    )  # one alone may begin a sentence: "Sugar cane is the chief export"
+    return "name" if capitals > 1 and words[-1][0].isupper() else "either"
 
 
 def same_value(one: str, other: str) -> bool:
