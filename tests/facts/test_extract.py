@@ -304,6 +304,20 @@ def test_a_name_names_what_the_rows_below_are_about():
         Fact("Dorothea Quint", "Home town", "Linz"), Fact("Dorothea Quint", "Trade", "carpentry")]  # fmt: skip
 
 
+def test_what_has_ended_ended_when_the_document_says_so():
+    text = "Bo stepped down as mayor of Tolvane."
+    assert facts(text, date="2021-06") == [Fact("Tolvane", "mayor", "Bo", None, "2021-06")]
+    asked = []
+    assert facts(text, generate=lambda prompts: [asked.append(one) or "" for one in prompts]) == [] and asked == []
+
+
+def test_rows_are_a_matter_of_rules():
+    text = "Present: Ann Moss, Tom Reed\n\nIt rained in Tolvane, says Ann Moss."
+    lines = "Tolvane | present | Tom Reed | - | -\nTolvane | weather | rained | - | -"
+    assert [one.value for one in facts(text, generate=lambda prompts: [lines] * len(prompts))] == ["rained"]
+    assert facts("Present: Ann Moss, Tom Reed", generate=lambda prompts: [lines] * len(prompts)) == []
+
+
 def test_what_states_nothing_and_could_not_is_not_unread():
     text = "# Tolvane\n\nEducation\n1.\n| Office | Holder |\n|---|---|\nFOR IMMEDIATE RELEASE\nWho is she?\nIt rained."
     assert unread(text, []) == ["It rained."]

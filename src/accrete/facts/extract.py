@@ -19,13 +19,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from accrete.facts.rules import by_rules
+from accrete.facts.rules import as_row, by_rules
 from accrete.facts.simple_sentences import DENIES, PRONOUNS, Found, iso_date, sentences
 from accrete.facts.values import value_key
 from accrete.lm.tasks import LIST_FACTS, prompt, read_facts
 from accrete.scoring import normalise
 from accrete.types import Fact, Passage
 
+_LETTERS = re.compile(r"[^\W\d_]{2}")
 HEADING = 6  # words, at most, of a line that ends no sentence
 Generate = Callable[[Sequence[str]], Sequence[str]]
 
@@ -45,11 +46,9 @@ def extract(
     found = _Collected(date)
     found.add(by_rules(whole, subject, told))
     if generate:
-        found.add(_by_model([one for one in passages if not all(map(found.speaks_of, sentences(one)))], generate))
-        silent = [
-            one for passage in passages for one in sentences(passage) if one != passage and not found.speaks_of(one)
-        ]
-        found.add(_by_model(silent, generate))
+        found.add(_by_model([one for one in passages if any(map(found.lacks, sentences(one)))], generate))
+        alone = (one for passage in passages for one in sentences(passage) if one != passage)
+        found.add(_by_model(list(filter(found.lacks, alone)), generate))
     return found.in_order()
 
 
@@ -70,7 +69,7 @@ def unread(text: str, found: Sequence[Found]) -> list[str]:
 def _states(sentence: str) -> bool:
     """Whether it may state something: no question, no heading, no line of a table, no number of a chapter."""
     ended = sentence.endswith((".", "!", "…", '"', "”", ")")) or len(sentence.split()) > HEADING
-    return ended and sentence[0] not in "#|" and bool(re.search(r"[^\W\d_]{2}", sentence))
+    return ended and sentence[0] not in "#|" and bool(_LETTERS.search(sentence))
 
 
 class _Collected:
@@ -83,16 +82,20 @@ class _Collected:
 
     def add(self, facts: Iterable[Found]) -> None:
         for one in facts:
-            one = replace(one, fact=_dated(one.fact, self.date))
+            one = replace(one, fact=_dated(one.fact, self.date, one.ended))
             fact, beside = one.fact, self._said.setdefault((one.start, one.end), [])
             key = normalise(fact.subject), normalise(fact.relation), value_key(fact.value), fact.valid_from or ""
+            if one.ended and not fact.valid_until:
+                continue  # read, and nobody knows until when it held
             if key not in self._found and not any(_same_of(fact, other.fact) for other in beside):
                 self._found[key] = one
                 beside.append(one)
 
-    def speaks_of(self, sentence: Passage) -> bool:
-        """Whether something was found in it."""
-        return any(start < sentence.end and sentence.start < end for start, end in self._said)
+    def lacks(self, sentence: Passage) -> bool:
+        """Whether nothing was found in what may be a sentence; rows are a matter of rules."""
+        if as_row(sentence.text) or not _LETTERS.search(sentence.text):
+            return False
+        return not any(start < sentence.end and sentence.start < end for start, end in self._said)
 
     def in_order(self) -> list[Found]:
         """As they stand, without what is no more than the date of something else: in 2020, so-and-so was founded in 2020?"""
@@ -135,7 +138,7 @@ def _grounded(passage: Passage, facts: Iterable[Fact]) -> Iterator[Found]:
             continue
         around = Passage(fact.value, passage.document, passage.start + value, passage.start + value + len(fact.value))
         around = next((one for one in sentences(passage) if one.start <= around.start < one.end), around)
-        if DENIES.search(around.text):
+        if DENIES.search(around.text) or as_row(around.text):
             continue
         since, until = iso_date(fact.valid_from), iso_date(fact.valid_until)
         yield Found(replace(fact, valid_from=since, valid_until=until), around.start, around.end)
@@ -149,7 +152,9 @@ def _stands(text: str, words: str) -> int | None:
 # --- dates and keys --------------------------------------------------------------------------------------------------
 
 
-def _dated(fact: Fact, date: str | None) -> Fact:
+def _dated(fact: Fact, date: str | None, ended: bool) -> Fact:
+    if ended:
+        return replace(fact, valid_until=date)
     if date and not fact.valid_from and not (fact.valid_until and date >= fact.valid_until):
         fact = replace(fact, valid_from=date)
     ends_late = fact.valid_until and (not fact.valid_from or fact.valid_until > fact.valid_from)

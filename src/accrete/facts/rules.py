@@ -47,6 +47,11 @@ def by_rules(passage: Passage, subject: str = "", told: Callable[[int], None] = 
                 yield from of_sentence(sentence)
 
 
+def as_row(line: str) -> re.Match[str] | None:
+    """A line as a key and its value, if it is that and no sentence."""
+    return None if line.rstrip().endswith((".", "?")) else _ROW.match(line)
+
+
 def _rows(lines: Sequence[str]) -> dict[int, re.Match[str]]:
     """Those of a list, and where they stand: a row with prose around it and no heading above is a remark."""
     rows: dict[int, re.Match[str]] = {}
@@ -55,7 +60,7 @@ def _rows(lines: Sequence[str]) -> dict[int, re.Match[str]]:
     for place, line in enumerate([*lines, "."]):
         if _HEADING.match(line):
             headed = True
-        elif (row := _ROW.match(line)) and not line.rstrip().endswith((".", "?")):
+        elif row := as_row(line):
             held[place] = row
         elif line.strip() and not tables.RULED.match(line):
             rows |= held if headed or len(held) > 1 else {}

@@ -105,10 +105,10 @@ _RULES = (
     re.compile(rf"^{_PERSON} {_SAID} (?P<subject>(?=[A-Z]|the ){_NAME})['’]s {_RELATION}$"),
     re.compile(rf"^(?P<subject>{_PROPER}) (?:has|had) an? {_RELATION} of (?P<value>{_FIGURE}.{{0,80}})$"),
 )
-_ENDED = re.compile(
-    rf"^{_PERSON} (?:(?:is|was) no longer|stepped down as|resigned as|retired as|left office as|ceased to be)"
-    rf" (?:the )?{_RELATION} of {_OF}$"
+_HAS_ENDED = re.compile(
+    r" (?:is no longer|was no longer|stepped down as|resigned as|retired as|left office as|ceased to be) "
 )
+_ENDED = re.compile(rf"^{_PERSON}{_HAS_ENDED.pattern}(?:the )?{_RELATION} of {_OF}$")
 _COLON = re.compile(  # "Head of government of Chile on 3 May 2020: Ada"
     r"^(?:[Tt]he )?(?P<relation>[A-Za-z][\w -]{1,40}?) of (?P<subject>(?:the )?[A-Z\d][^,;:|]{0,80}?)"
     rf"(?: (?:on|in|as of|since) (?P<at>{_DATE}))?: (?P<value>\S.{{0,160}}?)(?: \([^()]*\)?)?$"
@@ -132,12 +132,16 @@ _AGAIN = (  # of the same subject and relation
 
 @dataclass(frozen=True)
 class Found:
-    """A fact, and the characters [start, end) of its document that say it; `several` where there may be more such values."""
+    """A fact, and the characters [start, end) of its document that say it.
+
+    `several` where there may be more such values, `ended` where it is said to have ended, and not when.
+    """
 
     fact: Fact
     start: int
     end: int
     several: bool = False
+    ended: bool = False
 
 
 def sentences(passage: Passage) -> Iterator[Passage]:
@@ -170,8 +174,9 @@ def of_sentence(sentence: Passage) -> Iterator[Found]:
         if last and not found and again:
             found = [(Fact(last.subject, last.relation, again["value"], iso_date(again["since"])), False)]
         for fact, several in found:
-            last = fact if not start or fact.valid_from or fact.valid_until else replace(fact, valid_from=since)
-            yield Found(last, *place, several)
+            dated = fact.valid_from or fact.valid_until
+            last = fact if not start or dated else replace(fact, valid_from=since)
+            yield Found(last, *place, several, ended=not dated and bool(_HAS_ENDED.search(clause)))
 
 
 def _clauses(sentence: str) -> Iterator[tuple[int, str]]:
@@ -196,8 +201,7 @@ def _of_clause(clause: str) -> Iterator[tuple[Fact, bool]]:
         return
     text, since, until = _dated(text)
     if ended := _ENDED.match(text):
-        if since:
-            yield Fact(ended["subject"], ended["relation"], ended["value"], None, since), False
+        yield Fact(ended["subject"], ended["relation"], ended["value"], None, since), False
         return
     if DENIES.search(text):
         return
