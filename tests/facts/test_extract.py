@@ -304,6 +304,15 @@ def test_a_name_names_what_the_rows_below_are_about():
         Fact("Dorothea Quint", "Home town", "Linz"), Fact("Dorothea Quint", "Trade", "carpentry")]  # fmt: skip
 
 
+def test_what_is_said_beside_a_value_has_not_ended_it():
+    text = "The mayor of Tolvane is Ada Bree, who resigned as captain of the Guild."
+    assert facts(text) == [Fact("Tolvane", "mayor", "Ada Bree")]
+    both = facts("The mayor of Tolvane is Bo. In 2021, Bo stepped down as mayor of Tolvane.")
+    assert both == [Fact("Tolvane", "mayor", "Bo"), Fact("Tolvane", "mayor", "Bo", None, "2021")]
+    assert facts("In 2021, the river of Os is the Mern; Bo is no longer mayor of Os.", date="2024")[1] == (
+        Fact("Os", "mayor", "Bo", None, "2021"))  # fmt: skip
+
+
 def test_what_has_ended_ended_when_the_document_says_so():
     text = "Bo stepped down as mayor of Tolvane."
     assert facts(text, date="2021-06") == [Fact("Tolvane", "mayor", "Bo", None, "2021-06")]

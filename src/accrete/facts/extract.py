@@ -84,7 +84,12 @@ class _Collected:
         for one in facts:
             one = replace(one, fact=_dated(one.fact, self.date, one.ended))
             fact, beside = one.fact, self._said.setdefault((one.start, one.end), [])
-            key = normalise(fact.subject), normalise(fact.relation), value_key(fact.value), fact.valid_from or ""
+            key = (
+                normalise(fact.subject),
+                normalise(fact.relation),
+                value_key(fact.value),
+                fact.valid_from or fact.valid_until or "",
+            )
             if one.ended and not fact.valid_until:
                 continue  # read, and nobody knows until when it held
             if key not in self._found and not any(_same_of(fact, other.fact) for other in beside):
@@ -154,7 +159,7 @@ def _stands(text: str, words: str) -> int | None:
 
 def _dated(fact: Fact, date: str | None, ended: bool) -> Fact:
     if ended:
-        return replace(fact, valid_until=date)
+        return fact if fact.valid_until else replace(fact, valid_until=date)
     if date and not fact.valid_from and not (fact.valid_until and date >= fact.valid_until):
         fact = replace(fact, valid_from=date)
     ends_late = fact.valid_until and (not fact.valid_from or fact.valid_until > fact.valid_from)

@@ -105,10 +105,10 @@ _RULES = (
     re.compile(rf"^{_PERSON} {_SAID} (?P<subject>(?=[A-Z]|the ){_NAME})['’]s {_RELATION}$"),
     re.compile(rf"^(?P<subject>{_PROPER}) (?:has|had) an? {_RELATION} of (?P<value>{_FIGURE}.{{0,80}})$"),
 )
-_HAS_ENDED = re.compile(
-    r" (?:is no longer|was no longer|stepped down as|resigned as|retired as|left office as|ceased to be) "
+_ENDED = re.compile(
+    rf"^{_PERSON} (?:(?:is|was) no longer|stepped down as|resigned as|retired as|left office as|ceased to be)"
+    rf" (?:the )?{_RELATION} of {_OF}$"
 )
-_ENDED = re.compile(rf"^{_PERSON}{_HAS_ENDED.pattern}(?:the )?{_RELATION} of {_OF}$")
 _COLON = re.compile(  # "Head of government of Chile on 3 May 2020: Ada"
     r"^(?:[Tt]he )?(?P<relation>[A-Za-z][\w -]{1,40}?) of (?P<subject>(?:the )?[A-Z\d][^,;:|]{0,80}?)"
     rf"(?: (?:on|in|as of|since) (?P<at>{_DATE}))?: (?P<value>\S.{{0,160}}?)(?: \([^()]*\)?)?$"
@@ -134,7 +134,7 @@ _AGAIN = (  # of the same subject and relation
 class Found:
     """A fact, and the characters [start, end) of its document that say it.
 
-    `several` where there may be more such values, `ended` where it is said to have ended, and not when.
+    `several` where there may be more such values, `ended` where it is said that it does not hold any more.
     """
 
     fact: Fact
@@ -172,11 +172,12 @@ def of_sentence(sentence: Passage) -> Iterator[Found]:
         found = list(_of_clause(clause))
         again = next(filter(None, (one.match(clause.rstrip(" .!")) for one in _AGAIN)), None)
         if last and not found and again:
-            found = [(Fact(last.subject, last.relation, again["value"], iso_date(again["since"])), False)]
-        for fact, several in found:
-            dated = fact.valid_from or fact.valid_until
-            last = fact if not start or dated else replace(fact, valid_from=since)
-            yield Found(last, *place, several, ended=not dated and bool(_HAS_ENDED.search(clause)))
+            found = [Found(Fact(last.subject, last.relation, again["value"], iso_date(again["since"])), 0, 0)]
+        for one in found:
+            last = one.fact
+            if start and since and not (last.valid_from or last.valid_until):
+                last = replace(last, valid_until=since) if one.ended else replace(last, valid_from=since)
+            yield replace(one, fact=last, start=place[0], end=place[1])
 
 
 def _clauses(sentence: str) -> Iterator[tuple[int, str]]:
@@ -191,23 +192,23 @@ def _clauses(sentence: str) -> Iterator[tuple[int, str]]:
     yield start, sentence[start:]
 
 
-def _of_clause(clause: str) -> Iterator[tuple[Fact, bool]]:
-    """The facts, and whether they are some of several."""
+def _of_clause(clause: str) -> Iterator[Found]:
+    """Its facts; where they stand is said later."""
     text = clause.strip().rstrip(".!")
     if colon := _COLON.match(ASIDE.sub("", text)):
         relation, aside = colon["relation"][:1].lower() + colon["relation"][1:], ASIDE.search(text)
         since, until = ends(aside.groupdict() if aside else {})
-        yield Fact(colon["subject"], relation, colon["value"], since or iso_date(colon["at"]), until), False
+        yield Found(Fact(colon["subject"], relation, colon["value"], since or iso_date(colon["at"]), until), 0, 0)
         return
     text, since, until = _dated(text)
     if ended := _ENDED.match(text):
-        yield Fact(ended["subject"], ended["relation"], ended["value"], None, since), False
+        yield Found(Fact(ended["subject"], ended["relation"], ended["value"], None, since), 0, 0, ended=True)
         return
     if DENIES.search(text):
         return
     if said := next(filter(None, (rule.match(text) for rule in _RULES)), None):
         for relation, value, several in _stated(said.groupdict()):
-            yield Fact(said["subject"].strip('"“”'), relation, value, since, until), several
+            yield Found(Fact(said["subject"].strip('"“”'), relation, value, since, until), 0, 0, several)
 
 
 def _dated(text: str) -> tuple[str, str | None, str | None]:
@@ -241,9 +242,8 @@ def _stated(said: Mapping[str, str | None]) -> Iterator[tuple[str, str, bool]]:
         return
     values = [one for one in re.split(r", (?:and )?| and ", value) if one]
     if relation[-1] == "s" and relation[-2:] != "ss" and len(values) > 1 and all(map(_named, values)):
-        yield from (
-            (_one_of(relation), re.sub(r" \([^()]*\)$", "", one), True) for one in values
-        )  # "Bo (chair), Cy and Dee"
+        names = (re.sub(r" \([^()]*\)$", "", one) for one in values)  # "Bo (chair), Cy and Dee"
+        yield from ((_one_of(relation), name, True) for name in names)
         return
     several = bool(said.get("several"))
     if several and (relation in _COUNTED or not _named(subject) or not _named(value)):
