@@ -29,7 +29,7 @@ from accrete.facts.graph import FactGraph
 from accrete.facts.reading import Ask, Read, fitting, settled
 from accrete.facts.router import Route, Router, is_backwards
 from accrete.facts.simple_sentences import Found
-from accrete.facts.statements import Statement
+from accrete.facts.statements import Statement, in_words
 from accrete.facts.values import value_key
 from accrete.lm.alike import Alike
 from accrete.lm.answer_nats import AnswerNats
@@ -51,7 +51,10 @@ CHECKED = 32  # neighbours that are asked before and after a lesson
 
 @dataclass(frozen=True)
 class Reason:
-    """An answer and what stands behind it: statements, the known question it was taken for, how alike, as of when."""
+    """An answer and what stands behind it: statements, the known question it was taken for, how alike, as of when.
+
+    `of_another_time` is what is known of the same matter where nothing held then.
+    """
 
     answer: Answer
     statements: tuple[Statement, ...] = ()
@@ -59,12 +62,18 @@ class Reason:
     alike: float | None = None
     date: str | None = None
     backwards: bool = False
+    of_another_time: Statement | None = None
 
     @property
     def believed(self) -> tuple[str, ...]:
         """What the statements say to the question."""
         said = (one.subject if self.backwards else one.value for one in self.statements)
         return tuple({value_key(one): one for one in said}.values())
+
+    @property
+    def otherwise(self) -> str | None:
+        """What is known of another time, in words."""
+        return in_words(self.of_another_time.fact) if self.of_another_time else None
 
     @property
     def differs(self) -> bool:
@@ -167,12 +176,21 @@ class Believing:
             return None
         if own := getattr(method, "routes", None):
             return cast("Route | None", own([query])[0])
-        return Router(method.beliefs.graph, self.alike, nats=self.nats).routes([(query.question, query.as_of)])[0]
+        return self._router(method).routes([(query.question, query.as_of)])[0]
+
+    def reason(self, method: Method, query: Query, answer: Answer, route: Route | None) -> Reason:
+        """An answer with what stands behind it, or with what is known of another time."""
+        if route or not len(method.beliefs) or query.context:
+            return Reason(answer, **(vars(route) if route else {}))
+        return Reason(answer, of_another_time=self._router(method).of_another_time(query.question, query.as_of))
 
     def behind(self, method: Method, query: Query) -> tuple[Statement, ...]:
         """The statements that answer a question."""
         route = self.route(method, query)
         return route.statements if route else ()
+
+    def _router(self, method: Method) -> Router:
+        return Router(method.beliefs.graph, self.alike, nats=self.nats)
 
     @functools.cached_property
     def contradicts(self) -> Contradicts | None:

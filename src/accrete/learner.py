@@ -250,7 +250,7 @@ class Learner:
         route = self.believing.route(self.method, query)
         self.usage.count(route.statements if route else ())
         answer = self.answer([query], max_new_tokens=max_new_tokens)[0]
-        return Reason(answer, **(vars(route) if route else {}))
+        return self.believing.reason(self.method, query, answer, route)
 
     def answer(self, queries: Sequence[Query], *, max_new_tokens: int = ANSWER_TOKENS) -> list[Answer]:
         """Answer many questions in batches, greedily. UsageError for a domain that was never taught."""

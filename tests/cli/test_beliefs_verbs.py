@@ -111,6 +111,32 @@ def test_ask_says_where_its_answer_is_not_what_is_believed(learned, call):
     assert call("ask", "Who sings?")["believed"] == [] and "is believed" not in call("ask", "Who sings?", form="")
 
 
+def test_a_time_of_which_nothing_is_known_is_said_with_what_is_known(learned, call):
+    found = call("ask", "What is the mayor of Vonnat?", "--as-of", "2011")
+    assert found["believed"] == [] and found["of_another_time"] == "mayor of Vonnat: Tolva Griek (from 2018 until 2020)"
+    shown = call("why", "What is the mayor of Vonnat?", "--as-of", "2011", form="")
+    assert "nothing is known of that time, only mayor of Vonnat: Tolva Griek (from 2018 until 2020)" in " ".join(
+        shown.split()
+    )
+    assert call("ask", "What is the mayor of Vonnat?")["of_another_time"] is None
+
+
+def test_history_says_what_is_said_again_and_what_was_replaced(learned, call, tmp_path):
+    end = tmp_path / "end.txt"
+    end.write_text("On 3 May 2023, Bruno Asti stepped down as mayor of Vonnat.")
+    call("learn", end, "--facts", "rules", "--max-forgetting", 1)
+    shown = [line.split("  ") for line in call("history", "Vonnat", "mayor", form="").splitlines()]
+    cells = [[cell.strip() for cell in line if cell.strip()][2:5] for line in shown if "mayor" in "".join(line)]
+    assert cells == [
+        ["Tolva Griek", "2018", "2020"],
+        ["Bruno Asti", "2020", "said again below"],
+        ["Bruno Asti", "2020", "2023-05-03"],
+    ]
+    (tmp_path / "other.txt").write_text("In 2020, the mayor of Vonnat is Eve Holt.")
+    call("learn", tmp_path / "other.txt", "--facts", "rules", "--max-forgetting", 1, "--date", "2024")
+    assert "replaced at once" in call("history", "Vonnat", "mayor", form="")
+
+
 def test_a_question_about_a_time_has_all_that_held_then(learned, call):
     found = call("why", "Who was the mayor of Vonnat between 2019 and 2021?")
     assert found["believed"] == ["Tolva Griek", "Bruno Asti"] and found["as_of"] == "2019/2021"
@@ -166,14 +192,17 @@ def test_why_names_facts_documents_and_lessons(learned, call):
     assert (row["value"], row["document"], row["start"]) == ("Tolva Griek", "old.txt", 0) and row["lesson"]
     assert found["as_of"] == "2019" and found["asked_as"]
     assert call("why", "What is the mayor of Vonnat?", "--as-of", "2018")["statements"][0]["value"] == "Tolva Griek"
-    assert call("why", "Who sings?")["statements"] == [] and "no fact is known" in call("why", "Who sings?", form="")
+    assert call("why", "Who sings?")["statements"] == [] and "nothing that was learned says it" in call(
+        "why", "Who sings?", form=""
+    )
     assert "taken for" in call("why", "What is the mayor of Vonnat?", form="")
     assert "is empty" in call("why", " ", code=1)
 
 
 def test_before_anything_is_believed(call):
     assert call("facts") == [] and "Nothing is believed yet" in call("facts", form="")
-    assert "Nothing is known about" in call("history", "Vonnat", code=2)
+    for verb in ("history", "facts"):
+        assert "versioned_memory has read no facts here" in call(verb, "Vonnat", code=2)
 
 
 def test_what_is_expected_is_said_listed_and_taken_back(call):

@@ -33,6 +33,10 @@ def facts(text: str, **options) -> list[Fact]:
          Fact("the Guild", "captain", "Cy Dorn", "2021-05")),
         ("From 2011 to 2015, Ada Bree served as treasurer of the Guild.",
          Fact("the Guild", "treasurer", "Ada Bree", "2011", "2015")),
+        ("The council announced on 3 May 2021 that Petra Voss has been appointed harbour master of Tolvane.",
+         Fact("Tolvane", "harbour master", "Petra Voss", "2021-05-03")),
+        ("In 2020, it was confirmed that the mayor of Tolvane is Ada.", Fact("Tolvane", "mayor", "Ada", "2020")),
+        ("Ada Bree said that Bo stepped down as mayor of Tolvane in 2021.", Fact("Tolvane", "mayor", "Bo", None, "2021")),
         ("Bo was succeeded by Ada as mayor of Tolvane in 2020.", Fact("Tolvane", "mayor", "Ada", "2020")),
         ("Until the flood of 2021, the harbour master of Tolvane was Kit Orr.",
          Fact("Tolvane", "harbour master", "Kit Orr", None, "2021")),
@@ -116,6 +120,11 @@ def test_simple_sentences_are_read_by_rules(sentence, fact):
         "The purpose of the visit was to see the harbour.",
         "The owner of the mill is Bo or Cy.",
         "The owner of the mill was probably Bo.",
+        "Nobody said that the mayor of Tolvane is Ada.",
+        "The council has not announced that the mayor of Tolvane is Ada.",
+        "The council didn't say that the mayor of Tolvane is Ada.",
+        "It was once said that the mayor of Tolvane is Ada.",
+        "The council said that the mayor of Tolvane is in hospital.",
         "Bo almost became mayor of Tolvane in 2012.",
         "The former mayor of Tolvane is Eve Holt.",
         "Bo stepped down as mayor of Tolvane.",
@@ -195,6 +204,15 @@ def test_a_list_of_names_is_several_facts():
         ("member", "Orla Penn", True), ("member", "Tobin Marsh", True), ("member", "Issa Vane", True),
         ("owner", "Bo", True), ("owner", "Co", True)]  # fmt: skip
     assert facts("The parties of Os are the Reds and a few.") == [Fact("Os", "parties", "the Reds and a few")]
+
+
+def test_a_heading_that_names_a_part_of_what_is_told_is_no_subject():
+    text = "# Tolvane\n\n## 2. Key facts\n\n- Mayor: Ada\n- River: the Mern\n\n## The Government Mill\n\n- Owner: Bo\n"
+    assert [(one.subject, one.relation) for one in facts(text)] == [
+        ("Tolvane", "Mayor"), ("Tolvane", "River"), ("The Government Mill", "Owner"),
+    ]  # fmt: skip
+    assert [one.subject for one in facts("## Government\n\n- Mayor: Ada\n", subject="Oster")] == ["Oster"]
+    assert [one.subject for one in facts("## Government\n\n- Mayor: Ada\n")] == ["Government"]
 
 
 def test_rows_may_be_a_list_have_heads_and_say_since_when():

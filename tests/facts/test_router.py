@@ -151,6 +151,24 @@ def test_what_is_named_otherwise_must_be_more_alike(router):
     assert said(router, "Who is the proprietor of Kirk Mill?") == ["Al Drey"]
 
 
+def test_what_is_known_of_another_time_is_said(router):
+    fact = Fact("Tolvane", "reeve", "Eve Holt", "2018", "2020")
+    added = router.graph.add(fact)
+    for item in plain_questions(fact):
+        router.graph.add_question(added.id, item.question, item.answer)
+    now = datetime.date(2026, 6, 1)
+
+    def other(question, as_of=None):
+        found = router.of_another_time(question, as_of, now)
+        return found and found.value
+
+    assert said(router, "Who is the reeve of Tolvane?", today=now) is None
+    assert other("Who is the reeve of Tolvane?") == "Eve Holt"
+    assert other("As of 2012, who is the mayor of Tolvane?") == "Ada Bree"
+    assert other("Who is the owner of Kirk Mill?", "2017") == "Sy Umber"
+    assert other("Who is the mayor of Vonnat?") is None and other("Why is the sky blue?") is None
+
+
 def test_all_that_went_before_are_the_previous_ones(router):
     router.graph.add(Fact("Kirk Mill", "owner", "Una Vale", "2020"), beside=True)
     assert said(router, "Who was the previous owner of Kirk Mill?") == ["Bo Karst", "Una Vale"]

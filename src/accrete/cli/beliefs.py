@@ -1,12 +1,13 @@
 """The verbs about what is believed: facts, history, why, expect."""
 
 import datetime
+import itertools
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accrete.cli.lesson_lines import plain_table
+from accrete.cli.lesson_lines import nothing_believed, plain_table, silence
 from accrete.cli.session import Session, verb
 from accrete.dates import as_iso, spoken
 from accrete.errors import DocumentError, UsageError, did_you_mean
@@ -15,7 +16,6 @@ from accrete.types import Query
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from accrete.facts.graph import FactGraph
     from accrete.facts.statements import Statement
     from accrete.learner import Learner
 
@@ -40,7 +40,7 @@ def facts(
             lambda console: _subjects(console, subjects, learner),
         )
         return
-    known = _known(graph, subject) if subject else []
+    known = _known(learner, subject) if subject else []
     first = min((one.valid_from or "" for one in known), default="")
     nothing = f"nothing was known of {subject} before {spoken(first)}" if first > date else "nothing held then"
     _print(session, learner, graph.at(date, subject or None), nothing)
@@ -55,7 +55,7 @@ def history(
     """Show what was believed of a subject at any time, the earliest first."""
     learner = session.learner()
     learner.usage.recall(learner.beliefs.graph)
-    known = _known(learner.beliefs.graph, subject)
+    known = _known(learner, subject)
     found = learner.beliefs.graph.history(subject, relation) if relation else known
     if not found:
         raise UsageError(
@@ -85,13 +85,14 @@ def why(
         "alike": None if found.alike is None else round(found.alike, 3),
         "backwards": found.backwards,
         "believed": list(found.believed),
+        "of_another_time": found.otherwise,
         "statements": rows,
     }
 
     def human(console: "Console") -> None:
         console.print(found.answer.text, markup=False)
         if not rows:
-            console.print("   from: the base model; no fact is known that answers this", style="dim")
+            console.print(f"   from: the base model; {silence(found)}", markup=False, style="dim")
             return
         date = f", as of {found.date.replace('/', ' to ')}" if found.date else ""
         console.print(f'   taken for: "{found.question}"{date}', markup=False, style="dim")
@@ -144,10 +145,13 @@ def expect(
 # --- printing ----------------------------------------------------------------------------------------------------------
 
 
-def _known(graph: "FactGraph", subject: str) -> "list[Statement]":
+def _known(learner: "Learner", subject: str) -> "list[Statement]":
     """All statements about a subject; UsageError where there are none."""
+    graph = learner.beliefs.graph
     if found := graph.history(subject):
         return found
+    if not len(graph):
+        raise UsageError(nothing_believed(learner))
     raise UsageError(f'Nothing is known about "{subject}".{did_you_mean(subject, [n for n, _ in graph.subjects()])}')
 
 
@@ -180,22 +184,28 @@ def _table(console: "Console", rows: list[dict[str, Any]], nothing: str = "nothi
         console.print(nothing, style="dim", markup=False)
         return
     table = plain_table("subject", "relation", "value", "from", "until", "document", "characters", "lesson", "asked")
-    for row in rows:
+    for row, after in itertools.pairwise([*rows, {}]):
         where = "" if row["start"] is None else f"{row['start']}-{row['end']}"
-        row = row | {
-            "until": "not believed any more" if row["until"] == "" else row["until"]
-        }  # what has no date was followed
-        cells = [row[key] or "" for key in ("subject", "relation", "value", "from", "until", "document")]
-        table.add_row(*cells, where, row["lesson"] or "", str(row["asked"] or ""))
+        cells = [row[key] or "" for key in ("subject", "relation", "value", "from")]
+        table.add_row(
+            *cells, _until(row, after), row["document"] or "", where, row["lesson"] or "", str(row["asked"] or "")
+        )
     console.print(table)
+
+
+def _until(row: dict[str, Any], after: dict[str, Any]) -> str:
+    """When it ended. What was followed when it began, or without any date, never counted: it is said again, or replaced."""
+    if row["until"] is None or (row["until"] and row["until"] > (row["from"] or "")):
+        return row["until"] or ""
+    same = ("subject", "relation", "value", "from")
+    if all(row[key] == after.get(key) for key in same):
+        return "said again below"
+    return "replaced at once" if row["until"] else "not believed any more"
 
 
 def _subjects(console: "Console", subjects: list[tuple[str, int]], learner: "Learner") -> None:
     if not subjects:
-        console.print(
-            f"Nothing is believed yet: {learner.method_name} has read no facts here (learn --facts model reads them).",
-            markup=False,
-        )
+        console.print(nothing_believed(learner), markup=False)
         return
     table = plain_table("subject", "statements")
     for name, count in subjects[:SUBJECTS]:

@@ -10,6 +10,7 @@ SHOWN = 4  # pieces that were left out
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from accrete.believing import Reason
     from accrete.learner import Learner
     from accrete.store.journal import Commit
 
@@ -35,6 +36,17 @@ def print_log(console: "Console", learner: "Learner", commits: "Sequence[Commit]
 
 def nothing_yet(learner: "Learner") -> str:
     return f"No lessons yet: {learner.method_name} has taught {learner.lm.name} nothing in {learner.home}."
+
+
+def nothing_believed(learner: "Learner") -> str:
+    return f"Nothing is believed yet: {learner.method_name} has read no facts here (learn --facts model reads them)."
+
+
+def silence(found: "Reason") -> str:
+    """Why the base model answers."""
+    if found.otherwise:
+        return f"nothing is known of that time, only {found.otherwise}"
+    return "nothing that was learned says it"
 
 
 def lesson_json(commit: "Commit") -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accrete.cli.desk import Desk, Source, short, sources
-from accrete.cli.lesson_lines import change, lesson_json, plain_table, print_lesson, print_log, reported
+from accrete.cli.lesson_lines import change, lesson_json, plain_table, print_lesson, print_log, reported, silence
 from accrete.cli.session import Session, Ticker, verb
 from accrete.dates import as_iso, spoken
 from accrete.errors import DocumentError, LessonError, UsageError
@@ -163,6 +163,7 @@ def ask(
         "tokens": answer.tokens,
         "sources": [{"document": p.document, "start": p.start, "end": p.end} for p in answer.sources],
         "believed": list(found.believed),
+        "of_another_time": found.otherwise,
         "commit": status[-1].id if status else None,
         "lessons": len(status),
     }
@@ -176,7 +177,7 @@ def ask(
         if found.differs:
             console.print(f"   what is believed: {'; '.join(found.believed)}", markup=False, style="dim")
         if not answer.sources and getattr(learner.method, "cites", False):
-            console.print("   from: the base model; nothing that was learned says it", style="dim")
+            console.print(f"   from: the base model; {silence(found)}", markup=False, style="dim")
 
     session.print(result, human)
 

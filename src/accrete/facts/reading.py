@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from accrete.dates import spoken
 from accrete.facts.contradiction import Contradiction, OnConflict, Several, settle, with_several_values
 from accrete.facts.entailment import Remark
 from accrete.facts.graph import FactGraph
 from accrete.facts.questions import AS_ASKED, answered, plain_questions
 from accrete.facts.router import Alike
 from accrete.facts.simple_sentences import Found
-from accrete.facts.statements import Statement
+from accrete.facts.statements import Statement, in_words
 from accrete.facts.values import is_of_kind, same_value, value_key
 from accrete.scoring import normalise
 from accrete.types import Example, Fact
@@ -40,12 +39,7 @@ class Stated:
     beside: bool = False
 
     def __str__(self) -> str:
-        """ "mayor of Tolvane: Ada Bree (from 2018 until 2020)"; of a given answer its question and that."""
-        fact = self.fact
-        of = fact.subject if fact.relation == AS_ASKED else f"{fact.relation} of {fact.subject}"
-        dates = (("from", fact.valid_from), ("until", fact.valid_until))
-        when = " ".join(f"{word} {spoken(date)}" for word, date in dates if date)
-        return f"{of}: {fact.value}" + (f" ({when})" if when else "")
+        return in_words(self.fact)
 
 
 @dataclass(frozen=True)

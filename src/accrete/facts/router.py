@@ -107,6 +107,25 @@ class Router:
     ) -> list[Route | None]:
         """Of each (question, as_of) the route; None where nothing is known about it."""
         now = (today or datetime.date.today()).isoformat()
+        chosen = self._chosen(questions, today)
+        return [self._route(plain, best, date, now) if best else None for plain, best, date in chosen]
+
+    def of_another_time(
+        self, question: str, as_of: str | None = None, today: datetime.date | None = None
+    ) -> Statement | None:
+        """Of a question that is sent nowhere because nothing held then: the last that held before, else the first after."""
+        ((_, best, date),) = self._chosen([(question, as_of)], today)
+        if best is None or is_backwards(best.candidate.statement, best.candidate.asked):
+            return None
+        asked = (date or (today or datetime.date.today()).isoformat()).partition("/")[0]
+        held = self._that_held(best.candidate.statement)
+        before = [one for one in held if (one.valid_from or "") <= asked]
+        return next(iter(before[-1:] or held), None)
+
+    def _chosen(
+        self, questions: Sequence[tuple[str, str | None]], today: datetime.date | None
+    ) -> list[tuple[str, Scored | None, str | None]]:
+        """Of each question its words without the date, what it is taken for, and the date."""
         dates = [self._date(question, as_of, today) for question, as_of in questions]
         plain = [undated(question, date) for (question, _), date in zip(questions, dates, strict=True)]
         candidates = [self._candidates(question) for question in plain]
@@ -117,16 +136,14 @@ class Router:
             said = set(words(question))
             heard = (Scored(next(alike) + _worded(one, said) - NESTED * one.nested, one) for one in found)
             ranked.append(_best_of_each(heard))
-        routes: list[Route | None] = []
-        for question, scored, (_, least), date in zip(plain, self._read(plain, ranked), candidates, dates, strict=True):
+        chosen = []
+        for question, scored, (_, least) in zip(plain, self._read(plain, ranked), candidates, strict=True):
             best = max(scored, default=None, key=lambda one: one.alike - READ * one.excess)
             if best and _calls_it_otherwise(question, best.candidate.statement):
                 least = max(least, ROLE)
             doubtful = best and best.alike < CLEAR and best.excess > self.sure
-            routes.append(
-                self._route(question, best, date, now) if best and best.alike >= least and not doubtful else None
-            )
-        return routes
+            chosen.append(best if best and best.alike >= least and not doubtful else None)
+        return list(zip(plain, chosen, dates, strict=True))
 
     def _read(self, questions: Sequence[str], ranked: Sequence[list[Scored]]) -> list[list[Scored]]:
         """Each with what its value costs more after the question, both after its statement, than after the known question."""

@@ -18,6 +18,13 @@ from accrete.types import Fact, Passage
 _ROW = re.compile(r"^\s*(?:[-*+]\s+)?\|?\s*(?P<relation>[^\W\d][^:|\n]{1,60}?)\s*[:|]\s*(?P<value>[^|\n]+?)\s*\|?\s*$")
 _HEADING = re.compile(r"^\s*#+\s*(?P<subject>\S.*?)\s*#*\s*$")
 NAMES = frozenset(("name", "full name"))  # rows that name what those below are about
+SECTIONS = frozenset(  # headings made of these say what is told, and not of what: "## Government", "## Key facts"
+    """about administration and at a background basic basics board climate contact contacts council culture current data
+    demographics demography details economy education facts finance finances general geography glance governance government
+    history in info information infrastructure key leadership leaders management members notes of offices officers officials
+    organisation organization overview people personnel politics population profile quick staff statistics structure summary
+    table team the today transport transportation""".split()
+)
 TOLD = 1000  # lines read, until it is told
 
 
@@ -32,7 +39,7 @@ def by_rules(passage: Passage, subject: str = "", told: Callable[[int], None] = 
         if place < read:
             continue
         if heading := _HEADING.match(line):
-            subject = heading["subject"]
+            subject = subject if subject and _is_section(heading["subject"]) else heading["subject"]
         elif tables.is_table(line, below):
             read = place + tables.length([text for _, text in lines[place:]])
             yield from _of_table(passage, lines[place:read], subject)
@@ -50,6 +57,11 @@ def by_rules(passage: Passage, subject: str = "", told: Callable[[int], None] = 
 def as_row(line: str) -> re.Match[str] | None:
     """A line as a key and its value, if it is that and no sentence."""
     return None if line.rstrip().endswith((".", "?")) else _ROW.match(line)
+
+
+def _is_section(heading: str) -> bool:
+    """Whether a heading names a part of what is told about the subject before it: "2. Government", not "Tolvane"."""
+    return all(word in SECTIONS for word in re.findall(r"[^\W\d_]+", heading.lower()))
 
 
 def _rows(lines: Sequence[str]) -> dict[int, re.Match[str]]:

@@ -38,6 +38,12 @@ _FIRST = (
         r"(?:[,:]|(?= (?:the\b|[A-Z]))|(?<=\d)[^,;:.]{0,20}? that\b))\s*"
     )
 )
+_SPEECH = re.compile(  # "The council announced on 3 May 2020 that ..."
+    r"^(?P<who>[^,;:]{1,70}?) (?:(?P<sure>announce[sd]?|confirm(?:s|ed)?|report(?:s|ed)?|sa(?:ys?|id)|state[sd]?|note[sd]?)"
+    rf"|den(?:y|ies|ied)|(?:claim|doubt|fear|hope|suggest|believe|expect|suppose|pretend|joke|dream)(?:s|e?d)?|th(?:ink|ought)s?)"
+    rf"(?: (?:in|on) (?P<since>{_DATE}))? that (?=\S)"
+)
+_UNSAID = re.compile(r"(?i)\b(?:not|never|nobody|no one|none|falsely|wrongly|once|if|would|will|may|might)\b|n['’]t\b")
 _SAID = r"(?:is|was|are|were|became|becomes|remains|remained|has been|have been)(?: (?:now|then|currently|still|again|also))?"
 _WITHIN = (
     rf"(?:(?:in|as of|since|by|on|from) {_ABOUT}(?P<since>{_DATE}){_UNTIL}|(?:until|before) {_ABOUT}(?P<end>{_DATE})"
@@ -204,7 +210,7 @@ def _of_clause(clause: str) -> Iterator[Found]:
     if ended := _ENDED.match(text):
         yield Found(Fact(ended["subject"], ended["relation"], ended["value"], None, since), 0, 0, ended=True)
         return
-    if DENIES.search(text):
+    if DENIES.search(text) or _SPEECH.match(text):
         return
     if said := next(filter(None, (rule.match(text) for rule in _RULES)), None):
         for relation, value, several in _stated(said.groupdict()):
@@ -216,6 +222,8 @@ def _dated(text: str) -> tuple[str, str | None, str | None]:
     dates: dict[str, str | None] = {}
     if first := _FIRST.match(text):
         dates, text = first.groupdict(), text[first.end() :]
+    if (speech := _SPEECH.match(text)) and speech["sure"] and not _UNSAID.search(speech["who"]):
+        dates, text = dates or {"since": speech["since"]}, text[speech.end() :]
     if (more := _MORE.search(text)) and _VERB.search(text[: more.start()]):
         text = text[: more.start()]
     for place in (_MIDDLE, _LAST, ASIDE):

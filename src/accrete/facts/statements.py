@@ -68,3 +68,11 @@ class Named(NamedTuple):
 
     statement: Statement
     nested: bool
+
+
+def in_words(fact: Fact) -> str:
+    """ "mayor of Tolvane: Ada Bree (from 2018 until 2020)"; of a given answer its question and that."""
+    of = fact.subject if normalise(fact.relation) == AS_ASKED else f"{fact.relation} of {fact.subject}"
+    dates = (("from", fact.valid_from), ("until", fact.valid_until))
+    when = " ".join(f"{word} {spoken(date)}" for word, date in dates if date)
+    return f"{of}: {fact.value}" + (f" ({when})" if when else "")
