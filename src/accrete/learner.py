@@ -140,7 +140,7 @@ class Learner:
             passages = chunks(document, CHUNK_TOKENS, self.lm.count_tokens)
             notes: dict[str, Any] = {"left_out": told(left_out)} if left_out else {}
             notes |= {"dates": list(dates)} if dates else {}
-            made = self._studied(document)
+            made = self._studied(document).at(dates[0] if dates else None)
             read = self._read(document, made.items, dates)
             facts, items = tuple(one.fact for one in read.stated), made.items
             document = replace(document, written=believing.written(document))

@@ -291,6 +291,25 @@ def test_offline_refuses_a_teacher_only_where_it_would_be_asked(make_learner) ->
     assert learner.digest == before and len(learner.log()) == 1
 
 
+def test_what_has_a_date_is_asked_as_of_it_too() -> None:
+    made = Studied((Example("Who leads it?", "Ada"), Example("Who led it in 2015?", "Bo")), source="self", by="scholar")
+    asked = [one.question for one in made.at("2018-05").items]
+    assert asked == ["Who leads it?", "Who led it in 2015?", "As of May 2018, who leads it?"]
+    assert made.at(None) == made
+    given = Studied(GIVEN, source="given")
+    assert given.at("2018-05") == given
+
+
+def test_a_lesson_with_a_date_studies_its_questions_as_of_it(make_learner, scholars, monkeypatch) -> None:
+    learner, lessons = make_learner("self"), []
+    learn = learner.method.learn
+    monkeypatch.setattr(learner.method, "learn", lambda lesson, say: lessons.append(lesson) or learn(lesson, say))
+    figures = learner.learn(Document("d", TEXT), dates=["2018"]).metrics["study"]
+    asked = [item.question for item in lessons[0].items]
+    assert figures["kept"] == 5 and figures["items"] == len(asked) == 9  # "built in 1871" has a date of its own
+    assert asked[5:] == [f"As of 2018, {one[0].lower()}{one[1:]}" for one in asked[:5] if "1871" not in one]
+
+
 def test_figures_for_a_person() -> None:
     line = told(Studied(source="self", by="scholar", written=20, kept=15, seconds=1.26).figures())
     assert line == "studied 15 of 20 questions (75%) that scholar wrote and answered alike on reading again (1.3 s)"

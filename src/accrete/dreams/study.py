@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from accrete.config import Config
+from accrete.dates import asked_as_of
 from accrete.dreams import keep
 from accrete.dreams.reread import reread
 from accrete.dreams.teacher import Teacher
@@ -58,6 +59,16 @@ class Studied:
     kept: int = 0
     seconds: float = 0.0
     left_out: tuple[tuple[str, int], ...] = ()
+
+    def at(self, date: str | None) -> Studied:
+        """The same with self-made questions asked as of the date of the document, too: people will ask so.
+
+        A later document may change an answer; as of its date it stays.
+        """
+        if date is None or not self.by:
+            return self
+        dated = (replace(one, question=asked_as_of(one.question, date)) for one in self.items)
+        return replace(self, items=tuple(dict.fromkeys([*self.items, *dated])))
 
     def figures(self) -> dict[str, Any]:
         """JSON's terms."""
