@@ -211,6 +211,18 @@ class Believing:
         """How surely a statement, when it is read, leads to what it says."""
         return AnswerNats(self.lm)
 
+    def told(self, read: Read, held: Sequence[Statement]) -> dict[str, Any]:
+        """What a commit keeps of what was read, in JSON's terms: `held` has when it ended by what is known beside it."""
+        if self.setting == "off":
+            return {}
+        ended = (one.fact if (one.valid_until or "") > (one.valid_from or "") else one.own for one in held[:TOLD])
+        found: dict[str, Any] = {"facts": len(read.stated), "stated": [in_words(one) for one in ended]}
+        found |= {"unread": {"count": len(read.unread), "first": list(read.unread[:TOLD])}} if read.unread else {}
+        found |= {"facts_since_file": read.since_file} if read.since_file else {}
+        of = [f"{relation} of {subject or 'anything'}" for subject, relation in read.several]
+        found |= {"several": of} if of else {}
+        return found | ({"contradictions": [str(one) for one in read.contradictions]} if read.contradictions else {})
+
     def judge(self, expected: Sequence[Expectation]) -> Judge | None:
         """Asks the teacher a question that is answered yes or no; None without one that can be asked, or need."""
         if not self.teacher or self.offline or not any(one.judge for one in expected):
@@ -280,13 +292,3 @@ def _asked(graph: FactGraph, one: Statement) -> Probe | None:
     date = one.valid_from if one.valid_until is not None else None
     question = forwards[0].question
     return Probe(asked_as_of(question, date) if date else question, (one.value,), fact=one.fact, as_of=date)
-
-
-def told(read: Read) -> dict[str, Any]:
-    """What a commit keeps of what was read, in JSON's terms."""
-    found: dict[str, Any] = {"facts": len(read.stated), "stated": [str(one) for one in read.stated[:TOLD]]}
-    found |= {"unread": {"count": len(read.unread), "first": list(read.unread[:TOLD])}} if read.unread else {}
-    found |= {"facts_since_file": read.since_file} if read.since_file else {}
-    of = [f"{relation} of {subject or 'anything'}" for subject, relation in read.several]
-    found |= {"several": of} if of else {}
-    return found | ({"contradictions": [str(one) for one in read.contradictions]} if read.contradictions else {})

@@ -200,7 +200,7 @@ class Learner:
         metrics |= {
             **self.reader.measure("after", lesson, study, probes),
             **watch.after(),
-            **(believing.told(read) if self.believing.setting != "off" else {}),
+            **self.believing.told(read, self.beliefs.graph.of_lesson(lesson.document.sha256)),
             "probes": len(probes),
             "steps": report.steps,
             **report.details,

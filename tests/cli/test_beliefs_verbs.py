@@ -93,7 +93,7 @@ def test_learn_says_what_it_read_and_what_it_did_not(call, tmp_path):
     )
     arguments = tmp_path / "long.txt", "--facts", "rules", "--max-forgetting", 1, "--date", "May 2009"
     shown = call("learn", *arguments, form="")
-    assert "facts that were read: 11" in shown and "   mayor of Vonnat: Al (from 2010)\n" in shown
+    assert "facts that were read: 11" in shown and "   mayor of Vonnat: Al (from 2010 until 2011)\n" in shown
     assert "   and 3 more (accrete facts)" in shown
     assert "   sentences of which nothing was read: 1, the first: Everybody loved them." in shown
     assert "counts from May 2009 on, as was said (--date)" in shown
@@ -111,11 +111,20 @@ def test_ask_says_where_its_answer_is_not_what_is_believed(learned, call):
     assert call("ask", "Who sings?")["believed"] == [] and "is believed" not in call("ask", "Who sings?", form="")
 
 
+def test_learn_says_until_when_what_is_older_held(call, tmp_path):
+    rules = "--facts", "rules", "--max-forgetting", 1
+    call("learn", tmp_path / "new.txt", *rules)
+    assert (
+        call("learn", tmp_path / "old.txt", *rules)["stated"][0]
+        == "mayor of Vonnat: Tolva Griek (from 2018 until 2020)"
+    )
+
+
 def test_a_time_of_which_nothing_is_known_is_said_with_what_is_known(learned, call):
     found = call("ask", "What is the mayor of Vonnat?", "--as-of", "2011")
     assert found["believed"] == [] and found["of_another_time"] == "mayor of Vonnat: Tolva Griek (from 2018 until 2020)"
     shown = call("why", "What is the mayor of Vonnat?", "--as-of", "2011", form="")
-    assert "nothing is known of that time, only mayor of Vonnat: Tolva Griek (from 2018 until 2020)" in " ".join(
+    assert "nothing is known of that time; of another: mayor of Vonnat: Tolva Griek (from 2018 until 2020)" in " ".join(
         shown.split()
     )
     assert call("ask", "What is the mayor of Vonnat?")["of_another_time"] is None

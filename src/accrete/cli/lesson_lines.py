@@ -45,7 +45,7 @@ def nothing_believed(learner: "Learner") -> str:
 def silence(found: "Reason") -> str:
     """Why the base model answers."""
     if found.otherwise:
-        return f"nothing is known of that time, only {found.otherwise}"
+        return f"nothing is known of that time; of another: {found.otherwise}"
     return "nothing that was learned says it"
 
 

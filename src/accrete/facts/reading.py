@@ -17,7 +17,7 @@ from accrete.facts.graph import FactGraph
 from accrete.facts.questions import AS_ASKED, answered, plain_questions
 from accrete.facts.router import Alike
 from accrete.facts.simple_sentences import Found
-from accrete.facts.statements import Statement, in_words
+from accrete.facts.statements import Statement
 from accrete.facts.values import is_of_kind, same_value, value_key
 from accrete.scoring import normalise
 from accrete.types import Example, Fact
@@ -37,9 +37,6 @@ class Stated:
     span: tuple[int, int] | None = None
     questions: tuple[Example, ...] = ()
     beside: bool = False
-
-    def __str__(self) -> str:
-        return in_words(self.fact)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,11 @@ class Statement:
     def fact(self) -> Fact:
         return Fact(self.subject, self.relation, self.value, self.valid_from, self.valid_until)
 
+    @property
+    def own(self) -> Fact:
+        """What its document says, whatever is known beside it."""
+        return Fact(self.subject, self.relation, self.value, self.valid_from, self.stated_until)
+
 
 @dataclass(frozen=True)
 class Asked:
