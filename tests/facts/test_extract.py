@@ -35,6 +35,7 @@ def facts(text: str, **options) -> list[Fact]:
          Fact("the Guild", "treasurer", "Ada Bree", "2011", "2015")),
         ("The council announced on 3 May 2021 that Petra Voss has been appointed harbour master of Tolvane.",
          Fact("Tolvane", "harbour master", "Petra Voss", "2021-05-03")),
+        ("Will May said that the mayor of Tolvane is Ada.", Fact("Tolvane", "mayor", "Ada")),
         ("In 2020, it was confirmed that the mayor of Tolvane is Ada.", Fact("Tolvane", "mayor", "Ada", "2020")),
         ("Ada Bree said that Bo stepped down as mayor of Tolvane in 2021.", Fact("Tolvane", "mayor", "Bo", None, "2021")),
         ("Bo was succeeded by Ada as mayor of Tolvane in 2020.", Fact("Tolvane", "mayor", "Ada", "2020")),

@@ -43,7 +43,7 @@ _SPEECH = re.compile(  # "The council announced on 3 May 2020 that ..."
     rf"|den(?:y|ies|ied)|(?:claim|doubt|fear|hope|suggest|believe|expect|suppose|pretend|joke|dream)(?:s|e?d)?|th(?:ink|ought)s?)"
     rf"(?: (?:in|on) (?P<since>{_DATE}))? that (?=\S)"
 )
-_UNSAID = re.compile(r"(?i)\b(?:not|never|nobody|no one|none|falsely|wrongly|once|if|would|will|may|might)\b|n['’]t\b")
+_UNSAID = re.compile(r"\b(?:(?i:not|never|nobody|no one|none|falsely|wrongly|once|if)|would|will|may|might)\b|n['’]t\b")
 _SAID = r"(?:is|was|are|were|became|becomes|remains|remained|has been|have been)(?: (?:now|then|currently|still|again|also))?"
 _WITHIN = (
     rf"(?:(?:in|as of|since|by|on|from) {_ABOUT}(?P<since>{_DATE}){_UNTIL}|(?:until|before) {_ABOUT}(?P<end>{_DATE})"
