@@ -92,9 +92,8 @@ class Beliefs:
         name, date = self.graph.document(lesson) or ("", None)
         facts = []
         for one in self.graph.of_lesson(lesson):
-            fact = Fact(one.subject, one.relation, one.value, one.valid_from, one.stated_until)
             questions = [[asked.question, asked.answer] for asked in self.graph.questions_of([one.id])]
-            facts.append([*astuple(fact), one.start, one.end, one.slot, questions])
+            facts.append([*astuple(one.own), one.start, one.end, one.slot, questions])
         beside = [place for place, one in enumerate(self.graph.of_lesson(lesson)) if one.beside]
         entry = {"document": name, "date": date, "facts": facts, "several": self._several.get(lesson, [])}
         return entry | ({"beside": beside} if beside else {})

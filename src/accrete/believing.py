@@ -260,7 +260,7 @@ def asked(read: Read) -> tuple[Example, ...]:
     """
     lost = {one.new for one in read.contradictions if isinstance(one, Contradiction) and one.lost}
     return tuple(
-        Example(asked_as_of(item.question, one.fact.valid_from), item.answer)
+        Example(asked_as_of(item.question, one.asked_at), item.answer)
         for one in read.stated
         if one.fact not in lost
         for item in one.questions
@@ -284,11 +284,11 @@ def neighbours(graph: FactGraph, stated: Sequence[Statement], most: int = CHECKE
 
 
 def _asked(graph: FactGraph, one: Statement) -> Probe | None:
-    if one.valid_until is not None and (not one.valid_from or one.valid_from >= one.valid_until):
-        return None  # it never held
+    if one.valid_until is not None and (not one.since or one.since >= one.valid_until):
+        return None  # it never held, or nobody knows when
     forwards = [asked for asked in graph.questions_of([one.id]) if not is_backwards(one, asked)]
     if not forwards:
         return None
-    date = one.valid_from if one.valid_until is not None else None
+    date = one.since if one.valid_until is not None else None
     question = forwards[0].question
     return Probe(asked_as_of(question, date) if date else question, (one.value,), fact=one.fact, as_of=date)

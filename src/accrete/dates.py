@@ -122,14 +122,14 @@ def asked_at(question: str, today: datetime.date | None = None) -> str | None:
     """
     if said := _BETWEEN.search(question):
         first, last = (_iso(found) for found in re.finditer(rf"\b{_SPOKEN}", said[0]))
-        return f"{first}/{_next(last, -1) if said['to'] in ('until', 'till') and last > first else last}"
+        return f"{first}/{neighbouring(last, -1) if said['to'] in ('until', 'till') and last > first else last}"
     if said := _DECADE.search(question):
         return f"{said['ten']}0/{said['ten']}9"
     if said := _ERA.search(question):
         return "0001" if said["before"] else f"{max(1, int(said['after'] or said['year'])):04}"
     if beside := _BESIDE.search(question):
         sign = 1 if beside["side"].lower() == "after" else -1
-        return _next(_iso(beside), sign) if not beside["count"] else _apart(beside, sign)
+        return neighbouring(_iso(beside), sign) if not beside["count"] else _apart(beside, sign)
     return put_at(question, today) or only_date(question)
 
 
@@ -140,8 +140,8 @@ def _apart(said: re.Match[str], sign: int) -> str:
     return _moved(datetime.date(int(year), int(month), int(day)), count, unit)
 
 
-def _next(date: str, step: int) -> str:
-    """The year, month or day after a date, or before it."""
+def neighbouring(date: str, step: int) -> str:
+    """The year, month or day that is so many steps after a date, or before it."""
     year, month, day = ([int(part) for part in date.split("-")] + [0, 0])[:3]
     if day:
         return (datetime.date(year, month, day) + datetime.timedelta(days=step)).isoformat()
@@ -208,7 +208,7 @@ def _seen_from(question: str, today: datetime.date) -> str | None:
 def _moved(date: datetime.date, count: int, unit: str) -> str:
     """So many units later, as closely as the unit says: a year, a month, or a day."""
     if unit == "month":
-        return _next(f"{date:%Y-%m}", count)
+        return neighbouring(f"{date:%Y-%m}", count)
     if unit in ("day", "week"):
         return (date + datetime.timedelta(days=count * (7 if unit == "week" else 1))).isoformat()
     return f"{min(9999, max(1, date.year + count * _YEARS.get(unit, 1))):04}"

@@ -236,3 +236,42 @@ def test_who_is_asked_about_a_contradiction_is_asked_until_it_is_said(monkeypatc
     shown = capsys.readouterr().err
     assert 'contradicts "Ada" (mayor of Vonnat; 2018)\n   new: Bo, from March 2020 on\n' in shown
     assert '"maybe" is none of them.' in shown and "superseded" not in shown
+
+
+def test_a_beginning_is_forgotten_with_the_document_that_said_it(call, tmp_path):
+    """A document that says an end alone has its beginning from another, and names both while that is there."""
+    rules = "--facts", "rules", "--max-forgetting", 1
+    (tmp_path / "first.txt").write_text("The harbourmaster of Wexport is Abel Roe.")
+    (tmp_path / "then.txt").write_text("The harbourmaster of Wexport is Lena Orr.")
+    (tmp_path / "end.txt").write_text("In 2021, Lena Orr stepped down as harbourmaster of Wexport.")
+    call("learn", tmp_path / "first.txt", *rules, "--date", "2010")
+    call("learn", tmp_path / "then.txt", *rules, "--date", "2015-04-01")
+    said = call("learn", tmp_path / "end.txt", *rules)
+    assert said["stated"] == ["harbourmaster of Wexport: Lena Orr (from 1 April 2015 until 2021)"]
+    assert "contradictions" not in said
+    asked = "What is the harbourmaster of Wexport?", "--as-of", "2018"
+    found = call("why", *asked)
+    assert [(row["document"], row["from"]) for row in found["statements"]] == [
+        ("then.txt", "2015-04-01"),
+        ("end.txt", "2015-04-01"),
+    ]
+    assert call("why", *asked[:1])["of_another_time"] == said["stated"][0]
+    assert len(call("ask", *asked)["sources"]) == 2
+    call("forget", "then.txt")
+    terms = [(row["value"], row["from"], row["until"]) for row in call("history", "Wexport")]
+    assert terms == [("Abel Roe", "2010", "2021"), ("Lena Orr", None, "2021")]
+    assert call("why", *asked)["believed"] == ["Abel Roe", "Lena Orr"]  # nobody says any more since when
+    call("undo")
+    assert call("why", *asked)["believed"] == ["Lena Orr"]
+
+
+def test_an_end_alone_contradicts_who_held_before_it(call, tmp_path):
+    rules = "--facts", "rules", "--max-forgetting", 1
+    (tmp_path / "first.txt").write_text("The harbourmaster of Wexport is Abel Roe.")
+    (tmp_path / "end.txt").write_text("In 2021, Lena Orr stepped down as harbourmaster of Wexport.")
+    call("learn", tmp_path / "first.txt", *rules, "--date", "2010")
+    said = call("learn", tmp_path / "end.txt", *rules)
+    assert said["contradictions"] == [
+        'contradicts "Abel Roe" (harbourmaster of Wexport; first.txt, 2010): over before 2021, when "Lena Orr" ended;'
+        " nobody says when that began"
+    ]

@@ -33,15 +33,32 @@ def values(statements) -> list[str]:
 
 
 def naive(statements, date: str, subject: str, relation: str) -> list[str]:
-    """Of those that had begun the last by date and reading, unless its own end is over."""
+    """Of those that had begun the last by date and reading, unless its own end is over, and those that say no beginning.
+
+    A statement with an end alone begins with the last of its value before that end; else with what was last heard before it,
+    and from its end on it was the last.
+    """
 
     def begun(when: str) -> bool:
         return when[: len(date)] <= date
 
-    own = [(since or "", place, value, until) for place, (s, r, value, since, until) in enumerate(statements)
-           if (s, r) == (subject, relation) and begun(since or "")]  # fmt: skip
-    _, _, value, until = max(own, default=("", 0, None, None), key=lambda row: row[:2])
-    return [value] if value and not (until and begun(until)) else []
+    rows = [row[2:] for row in statements if row[:2] == (subject, relation)]
+    last, gone, held = [], [], []
+    for place, (value, since, until) in enumerate(rows):
+        same = [other for v, other, _ in rows if v == value and other and until and other < until]
+        if since or not until or same:
+            since = since or max(same, default="")
+            last.append((since, 1 + bool(same and not rows[place][1]), place, until))
+            continue
+        end = min([until, *(other for _, other, _ in rows if other and until.startswith(other))])
+        heard = [when for p, row in enumerate(rows) if p != place for when in row[1:] if when and when < end]
+        gone.append((end, 0, place, end))
+        if begun(max(heard, default="")) and not begun(end):
+            held.append(place)
+    *_, place, until = max((row for row in last + gone if begun(row[0])), default=(None, None))
+    if place is not None and not (until and begun(until)):
+        held.append(place)
+    return [rows[place][0] for place in sorted(held)]
 
 
 @given(st.lists(STATEMENTS, max_size=12), DATES)
@@ -54,7 +71,8 @@ def test_it_knows_what_a_naive_list_knows(statements, date):
             for relation in ("mayor", "price"):
                 held = graph.at(date, subject, relation)
                 assert values(held) == naive(statements, date, subject, relation)
-                assert [one for one in graph.history(subject, relation) if one.holds(date)] == held
+                known = [one for one in graph.history(subject, relation) if one.holds(date)]
+                assert sorted(known, key=lambda one: one.id) == held
         for value in ("one", "two", "three"):
             held = graph.at(date, relation="mayor", value=value)
             assert held == [one for one in graph.at(date, relation="mayor") if one.value == value]
@@ -223,3 +241,59 @@ def test_other_files_are_refused_in_a_sentence(tmp_path):
         other.execute("PRAGMA user_version = 99")
     with pytest.raises(HistoryError, match="another version"):
         FactGraph(path)
+
+
+def test_an_end_alone_takes_its_beginning_from_whoever_says_it_and_gives_it_back():
+    """Forgetting who said the beginning leaves the end, and no beginning."""
+    with FactGraph() as graph:
+        graph.add(said("Abel", "2010"))
+        graph.add(said("Lena", "2015-04"), lesson="first")
+        end = graph.add(said("Lena", None, "2021"), lesson="end")
+        (held,) = graph.at("2020")
+        assert (held.id, held.since, held.valid_until, held.stated_from) == (end.id, "2015-04", "2021", None)
+        assert [one.lesson for one in graph.with_beginnings([held])] == ["first", "end"]
+        assert values(graph.at("2014")) == ["Abel"] and not graph.at("2021")
+        graph.remove_lesson("first")
+        assert graph[end.id].since is None and [one.since for one in graph.with_beginnings([graph[end.id]])] == [None]
+        assert values(graph.at("2020")) == values(graph.at("2014")) == ["Abel", "Lena"]  # nobody says since when
+        assert not graph.at("2021") and not graph.at("2009")
+        graph.add(said("Bo", "2021"))
+        assert values(graph.at("2021")) == ["Bo"] and values(graph.history("Tolvane")) == ["Abel", "Lena", "Bo"]
+        graph.remove_lesson("end")
+        assert values(graph.at("2020")) == ["Abel"] and graph[1].valid_until == "2021"
+
+
+@pytest.mark.parametrize(
+    "statements, expected",
+    [
+        ([("Lena", None, "2021")], {"2020": ["Lena"], "2021": []}),
+        ([("Abel", "2021", None), ("Lena", None, "2021-03")], {"2020": ["Lena"], "2021": ["Abel"], "2022": ["Abel"]}),
+        ([("Lena", None, "2021"), ("Abel", None, None)], {"2020": ["Lena", "Abel"], "2021": []}),  # it was said before
+        ([("Abel", "2010", "2014"), ("Lena", None, "2021")], {"2013": ["Abel"], "2014": ["Lena"], "2021": []}),
+        (
+            [("Lena", "2015", None), ("Abel", "2018", None), ("Lena", None, "2021")],
+            {"2016": ["Lena"], "2021": ["Abel"]},
+        ),
+    ],
+)
+def test_what_held_where_only_an_end_is_said(statements, expected):
+    with FactGraph() as graph:
+        for row in statements:
+            graph.add(said(*row))
+        assert {date: values(graph.at(date)) for date in expected} == expected
+
+
+def test_an_undated_statement_that_is_made_after_an_end_goes_on():
+    with FactGraph() as graph:
+        for fact in (said("Abel"), said("Lena", None, "2021")):
+            graph.add(fact, stated_on="2024-05-02")
+        assert values(graph.at("2020")) == ["Abel", "Lena"] and values(graph.at("2022")) == ["Abel"]
+
+
+def test_of_several_values_an_end_alone_ends_that_one():
+    with FactGraph() as graph:
+        graph.declare_several("mayor")
+        for row in (("Abel", "2010"), ("Lena", "2015"), ("Lena", None, "2021"), ("Bo", None, "2012")):
+            graph.add(said(*row))
+        assert values(graph.at("2016")) == ["Abel", "Lena"] and values(graph.at("2011")) == ["Abel", "Bo"]
+        assert values(graph.at("2022")) == ["Abel"]

@@ -125,7 +125,7 @@ def test_an_answer_has_its_reasons(taught):
 
 
 def test_an_answer_differs_from_what_is_believed_or_does_not():
-    one, other = (Statement(i, "Os", "mayor", value, *[None] * 13) for i, value in enumerate(("the Mern", "Cy")))
+    one, other = (Statement(i, "Os", "mayor", value, *[None] * 15) for i, value in enumerate(("the Mern", "Cy")))
     assert not Reason(Answer("Mern"), (one,)).differs and Reason(Answer("the Shotry the Mern"), (one,)).differs
     assert Reason(Answer("Mern"), (one, one)).believed == ("the Mern",)
     assert not Reason(Answer("Cy and the Mern"), (one, other)).differs and Reason(Answer("Cy"), (one, other)).differs

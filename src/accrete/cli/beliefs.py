@@ -76,7 +76,7 @@ def why(
     as_of = as_iso(as_of) if as_of is not None else None
     learner = session.learner()
     found = learner.why(question, as_of=as_of)
-    rows = [_row(learner, one) for one in found.statements]
+    rows = [_row(learner, one) for one in learner.beliefs.graph.with_beginnings(found.statements)]
     result = {
         "question": question,
         "answer": found.answer.text,
@@ -162,7 +162,7 @@ def _row(learner: "Learner", one: "Statement") -> dict[str, Any]:
         "subject": one.subject,
         "relation": one.relation,
         "value": one.value,
-        "from": one.valid_from,
+        "from": one.since,
         "until": one.valid_until,
         "document": name,
         "stated_on": date,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from accrete.dates import spoken
+from accrete.dates import neighbouring, spoken
 from accrete.facts.graph import FactGraph
 from accrete.facts.statements import Statement
 from accrete.facts.values import same_value, value_key
@@ -45,7 +45,9 @@ class Contradiction:
     @property
     def lost(self) -> bool:
         """Whether the new one is not believed: without a date, and older than what has one or was written later."""
-        return not self.new.valid_from and (bool(self.old.valid_from) or earlier(self.stated_on, self.old.stated_on))
+        if self.new.valid_from or self.new.valid_until:
+            return False
+        return bool(self.old.valid_from) or earlier(self.stated_on, self.old.stated_on)
 
     def __str__(self) -> str:
         """'contradicts "Ada" (mayor of Tolvane; town.txt, 2018): superseded from 2020'"""
@@ -60,6 +62,8 @@ class Contradiction:
         if self.decided == "branch":
             since = spoken(self.new.valid_from)
             return f'"{self.new.value}" is kept beside it' + (f" from {since} on" if since else "")
+        if not self.new.valid_from and self.new.valid_until:
+            return f'over before {spoken(self.new.valid_until)}, when "{self.new.value}" ended; nobody says when that began'
         if not self.new.valid_from:
             if self.old.valid_from:
                 return "older than what has a date, and not believed any more"
@@ -93,9 +97,14 @@ def contradictions(graph: FactGraph, facts: Iterable[Fact], stated_on: str | Non
 
 
 def _holding(graph: FactGraph, fact: Fact) -> list[Statement]:
-    if fact.valid_from:
-        return graph.at(fact.valid_from, fact.subject, fact.relation)
-    return graph.active(fact.subject, fact.relation)
+    """Who held when it began; of an end alone who held the day before, unless it is known when it began."""
+    if fact.valid_from or not fact.valid_until:
+        return (graph.at(fact.valid_from, fact.subject, fact.relation) if fact.valid_from
+                else graph.active(fact.subject, fact.relation))  # fmt: skip
+    same = (one for one in graph.history(fact.subject, fact.relation) if same_value(one.value, fact.value))
+    if any(one.stated_from and one.stated_from < fact.valid_until for one in same):
+        return []
+    return graph.at(neighbouring(fact.valid_until, -1), fact.subject, fact.relation)
 
 
 def settle(
@@ -105,21 +114,23 @@ def settle(
     ask: Callable[[Contradiction], OnConflict] = lambda found: "supersede",
     several: Iterable[Several] = (),
     stated_on: str | None = None,
-) -> tuple[list[Fact], list[Contradiction], list[Fact]]:
+) -> tuple[dict[Fact, str | None], list[Contradiction], list[Fact]]:
     """Of the facts of one document those that are to be written, what they contradict, and which stand beside what held.
+
+    Of those that are to be written, a date at which each holds, if it has any.
 
     Each is held against what is believed with those before it; the graph is as it was afterwards. `several` are relations
     with several values beyond those that it knows.
     """
-    kept: list[Fact] = []
+    kept: dict[Fact, int] = {}
     found: list[Contradiction] = []
     beside: list[Fact] = []
-    own: set[int] = set()
     with graph.tentative():
         for subject, relation in several:
             graph.declare_several(relation, subject=subject)
         for fact in facts:
-            against = [one for one in contradictions(graph, [fact], stated_on=stated_on) if one.old.id not in own]
+            own, against = kept.values(), contradictions(graph, [fact], stated_on=stated_on)
+            against = [one for one in against if one.old.id not in own]
             if on_conflict == "ask":
                 against = [replace(one, decided=ask(replace(one, decided="ask"))) for one in against]
             else:
@@ -128,10 +139,9 @@ def settle(
             decided = {one.decided for one in against}
             if "reject" in decided:
                 continue
-            kept.append(fact)
             beside += [fact] * ("branch" in decided)
-            own.add(graph.add(fact, stated_on=stated_on, beside="branch" in decided).id)
-    return kept, found, beside
+            kept[fact] = graph.add(fact, stated_on=stated_on, beside="branch" in decided).id
+        return {fact: graph[number].asked_at for fact, number in kept.items()}, found, beside
 
 
 def with_several_values(graph: FactGraph, facts: Iterable[Fact]) -> list[Several]:

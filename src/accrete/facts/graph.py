@@ -4,7 +4,8 @@ A learner keeps it in memory and makes it anew from what its lessons stated (bel
 
 A statement says that `value` is the `relation` of `subject` from `valid_from` on. Statements about the same subject and
 relation are one history. In a history the next one ends the one before it, in the order of their dates, whatever the order in
-which they were read; so `valid_until`, `parent` and `contradicts` are derived, and taking a lesson back restores them:
+which they were read; so `valid_until`, `parent` and `contradicts` are derived (terms.py), and taking a lesson back restores
+them:
 
     2018 "Ada"   2020 "Bo"   2022 "Ada"      Ada [2018, 2020)   Bo [2020, 2022)   Ada [2022, ...)
 
@@ -26,19 +27,21 @@ from types import TracebackType
 from accrete.dates import check_date
 from accrete.errors import HistoryError, UsageError
 from accrete.facts.statements import Asked, Named, Statement
+from accrete.facts.terms import Said, terms
 from accrete.facts.values import value_key
 from accrete.scoring import normalise
 from accrete.types import Fact
 
-SCHEMA = 2
+SCHEMA = 3
 _POSSESSIVE = re.compile(r"['’]s?(?!\w)")
 LONGEST_NAME, LONGEST_TEXT = 10, 200  # words: of a name, and of a text in which names are looked for
 _TABLES = """
 CREATE TABLE IF NOT EXISTS documents (sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, date TEXT, lesson TEXT);
 CREATE TABLE IF NOT EXISTS relations (key TEXT PRIMARY KEY, name TEXT NOT NULL, several INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS facts (id INTEGER PRIMARY KEY, subject TEXT NOT NULL, relation TEXT NOT NULL, value TEXT NOT NULL,
-    subject_key TEXT NOT NULL, relation_key TEXT NOT NULL, value_key TEXT NOT NULL, valid_from TEXT, stated_until TEXT,
-    valid_until TEXT, stated_on TEXT, document TEXT NOT NULL DEFAULT '', start INTEGER, "end" INTEGER,
+    subject_key TEXT NOT NULL, relation_key TEXT NOT NULL, value_key TEXT NOT NULL, stated_from TEXT, stated_until TEXT,
+    valid_from TEXT, valid_until TEXT, begun_by INTEGER, place INTEGER, stated_on TEXT,
+    document TEXT NOT NULL DEFAULT '', start INTEGER, "end" INTEGER,
     lesson TEXT NOT NULL DEFAULT '', slot INTEGER, parent INTEGER, contradicts INTEGER, usage INTEGER NOT NULL DEFAULT 0,
     beside INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS facts_by_history ON facts (subject_key, relation_key);
@@ -51,8 +54,8 @@ CREATE INDEX IF NOT EXISTS probes_by_fact ON probes (fact);
 CREATE VIRTUAL TABLE IF NOT EXISTS asked USING fts5 (question);
 CREATE TRIGGER IF NOT EXISTS probe_gone AFTER DELETE ON probes BEGIN DELETE FROM asked WHERE rowid = old.id; END;
 """
-_FIELDS = ("id", "subject", "relation", "value", "valid_from", "valid_until", "stated_until", "stated_on", "document",
-           "start", "end", "lesson", "slot", "parent", "contradicts", "usage", "beside")  # fmt: skip
+_FIELDS = ("id", "subject", "relation", "value", "valid_from", "valid_until", "stated_from", "stated_until", "begun_by",
+           "stated_on", "document", "start", "end", "lesson", "slot", "parent", "contradicts", "usage", "beside")  # fmt: skip
 _SELECT = "SELECT " + ", ".join(f'"{name}"' for name in _FIELDS) + " FROM facts"
 # As `accrete.dates.begun`: as far as both dates are given. What has no date was always there.
 _AT = "(valid_from IS NULL OR substr(valid_from, 1, length(:last)) <= :last)"
@@ -172,7 +175,7 @@ class FactGraph:
                document, start, end, lesson, slot, beside)  # fmt: skip
         with self.transaction():
             number = self._database.execute(
-                "INSERT INTO facts (subject, relation, value, subject_key, relation_key, value_key, valid_from,"
+                "INSERT INTO facts (subject, relation, value, subject_key, relation_key, value_key, stated_from,"
                 ' stated_until, stated_on, document, start, "end", lesson, slot, beside)'
                 f" VALUES ({', '.join('?' * len(row))})",
                 row,
@@ -219,29 +222,22 @@ class FactGraph:
         with self.transaction():
             self._database.executemany(
                 "UPDATE facts SET usage = ?5 WHERE subject_key = ?1 AND relation_key = ?2 AND value_key = ?3"
-                " AND ifnull(valid_from, '') = ?4",
+                " AND ifnull(stated_from, '') = ?4",
                 rows,
             )
 
     def _order(self, subject_key: str, relation_key: str) -> None:
-        """Derive of one history who ends whom. Of statements of one date the later stated stands, then the later read."""
+        """Derive of one history who ends whom (terms.py)."""
         rows = self._database.execute(
-            "SELECT id, value_key, valid_from, stated_until, beside FROM facts WHERE subject_key = ? AND relation_key = ?"
-            " ORDER BY valid_from IS NOT NULL, valid_from, stated_on IS NOT NULL, stated_on, id",
+            "SELECT id, value_key, stated_from, stated_until, stated_on, beside FROM facts"
+            " WHERE subject_key = ? AND relation_key = ? ORDER BY id",
             (subject_key, relation_key),
-        ).fetchall()
-        several = self.has_several(relation_key, subject_key)
-        derived = []
-        for place, (number, value, _, stated_until, _) in enumerate(rows):
-            before = None if several or not place else rows[place - 1]
-            after = None if several else next((row for row in rows[place + 1 :] if not row[4]), None)
-            ends = [date for date in (stated_until, after and after[2]) if date]
-            if after and not after[2]:
-                ends = [""]  # neither has a date: the later one stands, this never did
-            derived.append((min(ends, default=None), before and before[0],
-                            before[0] if before and before[1] != value else None, number))  # fmt: skip
+        )
+        derived = terms([Said(*row) for row in rows], self.has_several(relation_key, subject_key))
         self._database.executemany(
-            "UPDATE facts SET valid_until = ?, parent = ?, contradicts = ? WHERE id = ?", derived
+            "UPDATE facts SET place = ?, valid_from = ?, valid_until = ?, parent = ?, contradicts = ?, begun_by = ?"
+            " WHERE id = ?",
+            [(place, *one[1:], one.id) for place, one in enumerate(derived)],
         )
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -275,8 +271,12 @@ class FactGraph:
     def history(self, subject: str, relation: str | None = None) -> list[Statement]:
         """All statements about a subject, or about one relation of it, in the order of their dates."""
         where, given = _of(subject, relation)
-        order = "relation_key, valid_from IS NOT NULL, valid_from, stated_on IS NOT NULL, stated_on, id"
-        return self._read(f"WHERE 1{where} ORDER BY {order}", **given)
+        return self._read(f"WHERE 1{where} ORDER BY relation_key, place", **given)
+
+    def with_beginnings(self, statements: Iterable[Statement]) -> list[Statement]:
+        """These, each after the one that says since when it holds, where it does not say so itself."""
+        begun = ((one, self[one.begun_by]) if one.begun_by else (one,) for one in statements)
+        return [one for pair in begun for one in reversed(pair)]
 
     def neighbours(self, number: int, limit: int = 100) -> dict[str, list[Statement]]:
         """What may be disturbed when this is written: of the same history, subject or relation, and what names it.

@@ -18,7 +18,7 @@ from accrete.facts.questions import AS_ASKED, answered, plain_questions
 from accrete.facts.router import Alike
 from accrete.facts.simple_sentences import Found
 from accrete.facts.statements import Statement
-from accrete.facts.values import is_of_kind, same_value, value_key
+from accrete.facts.values import is_of_kind, value_key
 from accrete.scoring import normalise
 from accrete.types import Example, Fact
 
@@ -30,12 +30,13 @@ Ask = Callable[[Contradiction], OnConflict]
 class Stated:
     """A fact as a document says it: in the characters [start, end), and the questions that it answers.
 
-    One that stands `beside` what held at its date does not end it.
+    It is asked for as of `asked_at`, a date at which it holds. One that stands `beside` what held at its date does not end it.
     """
 
     fact: Fact
     span: tuple[int, int] | None = None
     questions: tuple[Example, ...] = ()
+    asked_at: str | None = None
     beside: bool = False
 
 
@@ -67,8 +68,7 @@ def settled(
     With `alike` a relation that goes by another name has the name that is known. The graph is not changed: what is to be
     added is returned.
     """
-    written = found = _begun(graph, found)
-    found = _by_known_names(graph, found, alike) if alike else found
+    written, found = found, _by_known_names(graph, found, alike) if alike else found
     name = {id(one): other.fact for one, other in zip(found, written, strict=True)}
     facts = [one.fact for one in found]
     meant = [
@@ -83,7 +83,7 @@ def settled(
         _stated(one, name[id(one)], items_of) for one, items_of in zip(found, of_fact, strict=True) if one.fact in kept
     ]
     stated += [Stated(fact, None, (item,)) for fact, item in asked.items() if fact in kept]
-    stated = [replace(one, beside=one.fact in beside) for one in stated]
+    stated = [replace(one, asked_at=kept[one.fact], beside=one.fact in beside) for one in stated]
     return Read(tuple(stated), tuple(against), several)
 
 
@@ -91,27 +91,6 @@ def fitting(graph: FactGraph, found: Sequence[Found]) -> list[Found]:
     """Without what is no value of the kind that its history has: "The mayor of Tolvane is angry"."""
     histories = ((one, graph.history(one.fact.subject, one.fact.relation)) for one in found)
     return [one for one, known in histories if is_of_kind(one.fact.value, [other.value for other in known])]
-
-
-def _begun(graph: FactGraph, found: Sequence[Found]) -> list[Found]:
-    """What has ended, with its beginning as far as that is known: "In 2021, Bo stepped down as mayor of Tolvane"."""
-    facts = [one.fact for one in found]
-    begun = []
-    for one in found:
-        fact = one.fact
-        if fact.valid_until and not fact.valid_from:
-            known = [(other.value, other.valid_from) for other in graph.history(fact.subject, fact.relation)]
-            known += [(other.value, other.valid_from) for other in facts if _same_history(other, fact)]
-            since = [
-                date for value, date in known if date and date < fact.valid_until and same_value(value, fact.value)
-            ]
-            fact = replace(fact, valid_from=max(since, default=None))
-        begun.append(replace(one, fact=fact))
-    return begun
-
-
-def _same_history(one: Fact, other: Fact) -> bool:
-    return normalise(one.subject) == normalise(other.subject) and normalise(one.relation) == normalise(other.relation)
 
 
 def _by_known_names(graph: FactGraph, found: Sequence[Found], alike: Alike) -> list[Found]:

@@ -213,7 +213,9 @@ class Router:
             values = {value_key(other.value) for other in held}
             before = [other for other in self._that_held(one) if (other.valid_from or "") < since]
             others = [other for other in before if value_key(other.value) not in values]
-            return [other for other in others if other is others[-1] or other.valid_until == others[-1].valid_until]
+            if others and others[-1].since is None:
+                return others[-1:]  # who ended with it was there before it
+            return [other for other in others if other.valid_until == others[-1].valid_until]
         return held
 
     def _that_held(self, one: Statement) -> list[Statement]:

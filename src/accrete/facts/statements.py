@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from accrete.dates import begun, spoken
+from accrete.dates import begun, neighbouring, spoken
 from accrete.facts.questions import AS_ASKED
 from accrete.scoring import normalise
 from accrete.types import Fact
@@ -15,6 +15,8 @@ from accrete.types import Fact
 class Statement:
     """A row of the graph. `start` and `end` are the characters of `document` (its SHA-256) that say it.
 
+    [valid_from, valid_until) is the term in which it holds beside what else is known (terms.py), the dates `stated_from` and
+    `stated_until` are its own, and `begun_by` is the statement that says when it began where it does not.
     `parent` is the statement of the same history before it; `contradicts` is the same where the value is another one.
     """
 
@@ -24,7 +26,9 @@ class Statement:
     value: str
     valid_from: str | None
     valid_until: str | None
+    stated_from: str | None
     stated_until: str | None
+    begun_by: int | None
     stated_on: str | None
     document: str
     start: int | None
@@ -42,21 +46,31 @@ class Statement:
         return begun([self.valid_from or ""], date) and not over
 
     @property
+    def since(self) -> str | None:
+        """When it began, as far as anybody said so."""
+        return self.valid_from if self.stated_from or self.begun_by else None
+
+    @property
+    def asked_at(self) -> str | None:
+        """A date at which it held, if it has any: its beginning, or the last day, month or year before its end."""
+        return self.since or (neighbouring(self.stated_until, -1) if self.stated_until else None)
+
+    @property
     def sentence(self) -> str:
         """It as a sentence: "In 2018, the mayor of Tolvane is Ada." """
         if normalise(self.relation) == AS_ASKED:
             return f"{self.subject} {self.value}."
         said = f"the {self.relation} of {self.subject} is {self.value}."
-        return f"In {spoken(self.valid_from)}, {said}" if self.valid_from else f"T{said[1:]}"
+        return f"In {spoken(self.since)}, {said}" if self.since else f"T{said[1:]}"
 
     @property
     def fact(self) -> Fact:
-        return Fact(self.subject, self.relation, self.value, self.valid_from, self.valid_until)
+        return Fact(self.subject, self.relation, self.value, self.since, self.valid_until)
 
     @property
     def own(self) -> Fact:
         """What its document says, whatever is known beside it."""
-        return Fact(self.subject, self.relation, self.value, self.valid_from, self.stated_until)
+        return Fact(self.subject, self.relation, self.value, self.stated_from, self.stated_until)
 
 
 @dataclass(frozen=True)

@@ -235,9 +235,13 @@ class VersionedMemory(Method):
         ]
         return replace(first, also=tuple(others[:SAID]))  # where several things are true, all are said
 
-    def _sources(self, one: Statement) -> tuple[Passage]:
+    def _sources(self, one: Statement) -> tuple[Passage, ...]:
+        """Where it stands, and where it stands since when it holds if that is elsewhere."""
+        return tuple(map(self._passage, self.beliefs.graph.with_beginnings([one])))
+
+    def _passage(self, one: Statement) -> Passage:
         name, _ = self.beliefs.graph.document(one.document) or ("", None)
-        return (Passage(f"{one.relation} of {one.subject}: {one.value}", name, one.start or 0, one.end or 0),)
+        return Passage(f"{one.relation} of {one.subject}: {one.value}", name, one.start or 0, one.end or 0)
 
     # --- around lessons -------------------------------------------------------------------------------------------
 

@@ -50,4 +50,4 @@ class Usage:
 
 
 def _key(one: Statement) -> tuple[str, str, str, str]:
-    return normalise(one.subject), normalise(one.relation), value_key(one.value), one.valid_from or ""
+    return normalise(one.subject), normalise(one.relation), value_key(one.value), one.stated_from or ""
