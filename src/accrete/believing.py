@@ -160,12 +160,18 @@ class Believing:
                        on_conflict=self.on_conflict, ask=self.ask, alike=self.alike)  # fmt: skip
         silent = unread(unwrapped(document.text), found)
         read = replace(read, since_file=since, unread=tuple(silent))
-        if self.believes and read.contradictions and not read.stated:
-            raise LessonError(f"Nothing of {document.name} is taken: it {'; it '.join(map(str, read.contradictions))}.")
         if self.contradicts is None:
             return read
         denied = remarks(graph, silent, self.contradicts, date or written(document))
         return replace(read, contradictions=(*read.contradictions, *denied))
+
+    def rejection(self, read: Read, document: str) -> LessonError | None:
+        """That nothing is left of a document of which all was rejected, for a method that learns what it states."""
+        against = [one for one in read.contradictions if isinstance(one, Contradiction)]
+        if not self.believes or read.stated or not against:
+            return None
+        said = "; ".join(f'"{one.new.value}" {one.said}' for one in against)
+        return LessonError(f"Nothing of {document} is taken (on conflict: reject): {said}.")
 
     def route(self, method: Method, query: Query) -> Route | None:
         """Which statements a question is about: by the method's own router where it has one, else by ours.

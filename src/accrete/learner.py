@@ -12,6 +12,7 @@ import contextlib
 import time as clock
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,21 +178,24 @@ class Learner:
     def _learn(
         self, lesson: Lesson, read: Read, probes: Sequence[Probe], active: Sequence[Commit], notes: Mapping[str, Any]
     ) -> Commit:
+        started, digest_before, domain = clock.monotonic(), self.digest, lesson.domain
+        name, sha256 = lesson.document.name, lesson.document.sha256
+        described = partial(self.history.described, name, sha256, domain, digest_before, active=active)
+        if error := self.believing.rejection(read, name):
+            raise self.history.refuse(described(dict(notes)), error)
         study = study_sequences(self.lm, lesson)
         if not study:
             raise DocumentError(f"{lesson.document.name} holds too little to learn from.")
         check_room(self.home, sum(p.numel() * p.element_size() for p in self.lm.model.parameters() if p.requires_grad))
         self.provide_sentinels()
-        started, digest_before, domain = clock.monotonic(), self.digest, lesson.domain
         self.progress("measuring", 0, 0.0)
-        # After a lesson of the same domain, what was measured then is of this very state.
         known = active and "tokens" in active[-1].metrics and (active[-1].domain == domain or not self.reader.domains)
-        metrics: dict[str, Any] = {
+        metrics: dict[str, Any] = {  # after a lesson of the same domain, what was measured then is of this very state
             "tokens": sum(sequence.targets for sequence in study),
             "importance": lesson.importance,
             **self.reader.measure("before", lesson, study, probes, active[-1].metrics["kept_after"] if known else None),
         }
-        watch = self._watch()
+        watch = self.watch()
         watch.look_at(believing.state(self.beliefs, lesson, read))
         learning = clock.monotonic()
         report = self.method.learn(lesson, self._told)
@@ -200,7 +204,7 @@ class Learner:
         metrics |= {
             **self.reader.measure("after", lesson, study, probes),
             **watch.after(),
-            **self.believing.told(read, self.beliefs.graph.of_lesson(lesson.document.sha256)),
+            **self.believing.told(read, self.beliefs.graph.of_lesson(sha256)),
             "probes": len(probes),
             "steps": report.steps,
             **report.details,
@@ -208,20 +212,16 @@ class Learner:
             **notes,
         }
         metrics["seconds"] = round(clock.monotonic() - started, 3)
-        name, sha256 = lesson.document.name, lesson.document.sha256
-        commit = self.history.described(name, sha256, domain, digest_before, metrics, active)
-        if error := guard.harm(commit.document, metrics, self.max_forgetting):
-            self.history.refuse(replace(commit, metrics=metrics | {"refused": str(error)}))
-            raise error
+        if error := guard.harm(name, metrics, self.max_forgetting):
+            raise self.history.refuse(described(metrics), error)
         self.progress("saving", report.steps, 0.0)
-        return self.history.commit(commit)
+        return self.history.commit(described(metrics))
 
-    def _watch(self) -> Watch:
-        """Looks at what the lesson must leave as it is."""
+    def watch(self) -> Watch:
+        """Looks at what a lesson must leave as it is, beginning with what is expected."""
         ask = lambda prompts: [one.text for one in self.answer([Query(prompt) for prompt in prompts])]  # noqa: E731
         self.usage.recall(self.beliefs.graph)
-        expected = self.expectations.all()
-        return Watch(expected, self.reader.grades, ask, self.believing.judge(expected))
+        return Watch(expected := self.expectations.all(), self.reader.grades, ask, self.believing.judge(expected))
 
     def _told(self, step: int, loss: float, tokens: int = 0, of: int = 0) -> None:
         self.progress(f"learning, {tokens:,} of {of:,} tokens read" if tokens else "learning", step, loss)

@@ -275,3 +275,28 @@ def test_an_end_alone_contradicts_who_held_before_it(call, tmp_path):
         'contradicts "Abel Roe" (harbourmaster of Wexport; first.txt, 2010): over before 2021, when "Lena Orr" ended;'
         " nobody says when that began"
     ]
+
+
+def test_what_is_rejected_whole_is_in_the_log(call, tmp_path):
+    rules = "--facts", "rules", "--max-forgetting", 1
+    call("learn", tmp_path / "old.txt", *rules)
+    (tmp_path / "una.txt").write_text("In 2021, the mayor of Vonnat is Una Kedge.")
+    refused = call("learn", tmp_path / "una.txt", *rules, "--on-conflict", "reject", code=2)
+    assert refused.endswith(
+        'Nothing of una.txt is taken (on conflict: reject): "Una Kedge" contradicts "Tolva Griek" (mayor of Vonnat; old.txt,'
+        " 2018)."
+    )
+    assert [("refused" in row, row["document"]) for row in call("log")] == [(True, "una.txt"), (False, "old.txt")]
+    assert "refused una.txt" in call("log", form="")
+    assert "Nothing of una.txt is taken" in call("show", call("log")[0]["commit"], form="")
+
+
+def test_undo_and_forget_say_what_is_not_as_expected_any_more(learned, call):
+    call("expect", "What is the river of Vonnat?", "--contains", "Mern")
+    undone = call("undo")
+    assert undone["expected_unmet"] == [] and undone["commit"] == call("log")[1]["commit"]
+    (lost,) = call("forget", "old.txt")["expected_unmet"]
+    assert lost.startswith('"What is the river of Vonnat?" has "Mern", but the answer is "')
+    assert "not as expected now" not in call("undo", form="")
+    shown = call("undo", form="")
+    assert "the state is again that before any lesson, bit for bit" in shown and "not as expected now: " in shown

@@ -80,7 +80,7 @@ def test_what_is_said_to_have_ended_ends_where_it_began():
     beliefs = Beliefs()
     beliefs.state_of("a", "a.txt", None, [stated("Ada", "2018"), stated("Bo", "2020")])
     read = settled(beliefs.graph, [Found(Fact("Tolvane", "mayor", "Bo", None, "2021-06"), 0, 9)])
-    assert not read.contradictions and read.stated[0].fact.valid_from == "2020"
+    assert not read.contradictions and read.stated[0].asked_at == "2020"
     beliefs.state_of("b", "b.txt", None, read.stated)
     assert [[one.value for one in beliefs.graph.at(date, "Tolvane", "mayor")] for date in ("2019", "2021-03", "2022")] == [
         ["Ada"], ["Bo"], []]  # fmt: skip
@@ -192,4 +192,5 @@ def test_a_watch_tells_what_was_lost():
     world |= {"Who?": "Bo", "Polite?": "now!"}
     found = watch.after()
     assert found["disturbed"] == ["Who?"] and found["neighbours_after"] == 0.0
-    assert found["expected_lost"] == ['"Polite?" has "please"']
+    assert found["expected_lost"] == ['"Polite?" has "please", but the answer is "now!"']
+    assert watch.unmet == ['"Rude?" has "yes", but the answer is "no"']

@@ -150,6 +150,11 @@ def believed(metrics: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
+def not_as_expected(unmet: Sequence[str]) -> list[str]:
+    """What is to be said after a change that nothing guards; see `Watch.unmet`."""
+    return [f"   not as expected now: {one}" for one in unmet]
+
+
 def reported(metrics: Mapping[str, Any]) -> str:
     """What the method told of itself, as "ewc penalty 0.013, replay diversity 0.42"."""
     own = {key.replace("_", " "): metrics[key] for key in metrics.get("reported", [])}

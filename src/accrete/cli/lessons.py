@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accrete.cli.desk import Desk, Source, short, sources
-from accrete.cli.lesson_lines import change, lesson_json, plain_table, print_lesson, print_log, reported, silence
+from accrete.cli.lesson_lines import (
+    change,
+    lesson_json,
+    not_as_expected,
+    plain_table,
+    print_lesson,
+    print_log,
+    reported,
+    silence,
+)
 from accrete.cli.session import Session, Ticker, verb
 from accrete.dates import as_iso, spoken
 from accrete.errors import DocumentError, LessonError, UsageError
@@ -242,7 +251,11 @@ def forget(
                for name in ("kept", "probes") if commit.metrics.get(f"{name}_after") is not None]  # fmt: skip
     said = f"{commit.document}: {commit.id}" + (f" ({', '.join(changes)})" if changes else "")
     said += f"\n{told}" if (told := reported(commit.metrics)) else ""
-    session.print(lesson_json(commit), lambda console: console.print(said, markup=False))
+    unmet = learner.watch().unmet
+    session.print(
+        lesson_json(commit) | {"expected_unmet": unmet},
+        lambda console: console.print("\n".join([said, *not_as_expected(unmet)]), markup=False),
+    )
 
 
 @verb
@@ -250,13 +263,13 @@ def undo(session: Session) -> None:
     """Take the last lesson back, bit for bit."""
     learner = session.learner()
     undone = learner.undo()
+    unmet, head = learner.watch().unmet, learner.history.active()[-1:]
     result = {"undone": undone.id, "document": undone.document, "digest": learner.digest}
+    state = f"after {head[0].id}, the lesson of {head[0].document}" if head else "before any lesson"
+    said = f"undone: {undone.document} ({undone.id}); the state is again that {state}, bit for bit"
     session.print(
-        result,
-        lambda console: console.print(
-            f"undone: {undone.document} ({undone.id}); the state is again {learner.digest[:12]}, bit for bit",
-            markup=False,
-        ),
+        result | {"commit": head[0].id if head else None, "expected_unmet": unmet},
+        lambda console: console.print("\n".join([said, *not_as_expected(unmet)]), markup=False),
     )
 
 

@@ -49,12 +49,16 @@ class Contradiction:
             return False
         return bool(self.old.valid_from) or earlier(self.stated_on, self.old.stated_on)
 
-    def __str__(self) -> str:
-        """'contradicts "Ada" (mayor of Tolvane; town.txt, 2018): superseded from 2020'"""
-        stands = [part for part in (self.document, spoken(self.old.valid_from)) if part]
+    @property
+    def said(self) -> str:
+        """'contradicts "Ada" (mayor of Tolvane; town.txt, 2018)'"""
+        stands = [part for part in (self.document, spoken(self.old.since)) if part]
         where = "; ".join([f"{self.old.relation} of {self.old.subject}", *([", ".join(stands)] if stands else [])])
-        said = f'contradicts "{self.old.value}" ({where})'
-        return said if self.decided == "ask" else f"{said}: {self._outcome()}"
+        return f'contradicts "{self.old.value}" ({where})'
+
+    def __str__(self) -> str:
+        """With what becomes of them: '... : superseded from 2020'"""
+        return self.said if self.decided == "ask" else f"{self.said}: {self._outcome()}"
 
     def _outcome(self) -> str:
         if self.decided == "reject":

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from accrete.errors import HistoryError
+from accrete.errors import HistoryError, LessonError
 from accrete.lm.model import LM
 from accrete.methods import base as method_base
 from accrete.methods.base import Method
@@ -101,9 +102,11 @@ class History:
         self._head = commit.id
         return commit
 
-    def refuse(self, described: Commit) -> None:
-        """Note a lesson that is not taken."""
-        self.journal.refuse(self.base, self.model, self.name, described)
+    def refuse(self, described: Commit, error: LessonError) -> LessonError:
+        """Note a lesson that is not taken; gives back why."""
+        told = replace(described, metrics=dict(described.metrics) | {"refused": str(error)})
+        self.journal.refuse(self.base, self.model, self.name, told)
+        return error
 
     def undo(self) -> Commit:
         """Take the last commit back, bit for bit. HistoryError when there is none, or its state cannot be rebuilt."""

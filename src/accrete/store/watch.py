@@ -7,10 +7,12 @@ for the guard and for the commit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from accrete.store.expectations import Expectation, Judge
 from accrete.types import Probe
+
+SHOWN = 80  # characters of an answer that is not as expected
 
 
 class Watch:
@@ -25,7 +27,7 @@ class Watch:
     ):
         self.expected, self.judge = expected, judge
         self._grades, self._answers = grades, answers
-        self._met_before = self._met()
+        self._before = self._asked()
         self.look_at(())
 
     def look_at(self, near: Sequence[Probe]) -> None:
@@ -35,23 +37,40 @@ class Watch:
 
     def after(self) -> dict[str, Any]:
         """The share of neighbours answered before and now, and by their questions what was lost."""
-        near, met = self._graded(), self._met()
+        near, now_said = self._graded(), self._asked()
         found: dict[str, Any] = {}
         if self.near:
             was, now = (sum(grades) / len(self.near) for grades in (self._near_before, near))
             lost = [probe.question for probe, a, b in zip(self.near, self._near_before, near, strict=True) if a > b]
             found = {"neighbours": len(self.near), "neighbours_before": was, "neighbours_after": now, "disturbed": lost}
         if self.expected:
-            states = list(zip(self.expected, self._met_before, met, strict=True))
+            states = list(zip(self.expected, self._before, now_said, strict=True))
             found["expected"] = len(self.expected)
-            found["expected_lost"] = [f'"{one.prompt}" {one}' for one, a, b in states if a and b is False]
-            if unmet := [one.prompt for one, a, _ in states if a is False]:
+            found["expected_lost"] = [_told(one, b.answer) for one, a, b in states if a.met and b.met is False]
+            if unmet := [one.prompt for one, a, _ in states if a.met is False]:
                 found["expected_unmet_before"] = unmet
         return found
+
+    @property
+    def unmet(self) -> list[str]:
+        """What was not as expected when the watch was made, with the answer instead."""
+        states = zip(self.expected, self._before, strict=True)
+        return [_told(one, said.answer) for one, said in states if said.met is False]
 
     def _graded(self) -> list[float]:
         return list(self._grades(self.near)) if self.near else []
 
-    def _met(self) -> list[bool | None]:
-        said = self._answers([one.prompt for one in self.expected]) if self.expected else []
-        return [one.met(text, self.judge) for one, text in zip(self.expected, said, strict=True)]
+    def _asked(self) -> list[_Said]:
+        answers = self._answers([one.prompt for one in self.expected]) if self.expected else []
+        return [_Said(text, one.met(text, self.judge)) for one, text in zip(self.expected, answers, strict=True)]
+
+
+class _Said(NamedTuple):
+    """An answer, and whether it is as expected; None where nobody can say."""
+
+    answer: str
+    met: bool | None
+
+
+def _told(one: Expectation, answer: str) -> str:
+    return f'"{one.prompt}" {one}, but the answer is "{" ".join(answer.split())[:SHOWN]}"'
