@@ -56,6 +56,27 @@ def test_the_loss_falls() -> None:
     assert all(parameter.grad is None for parameter in adapter.parameters())
 
 
+def test_short_rows_are_trained_with_plain_attention_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels are the same again afterwards, and those of long rows."""
+
+    def kernels() -> tuple[bool, ...]:
+        return torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.math_sdp_enabled()
+
+    def seen(longest: int) -> tuple[bool, ...]:
+        monkeypatch.setattr("accrete.fit.SHORT", longest)
+        lm, found = tiny_lm(layers=1), []
+
+        def loss(*given):
+            found.append(kernels())
+            return next_token(*given)
+
+        fit(lm, batches(1), losses=[loss], optimizer=adamw(FullAdapter(lm).parameters()))
+        return found[0]
+
+    assert kernels() == (True, True)
+    assert seen(longest=6) == (False, True) and seen(longest=5) == (True, True) == kernels()
+
+
 def test_a_kept_prefix_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     results, calls = [], []
     for reuse in (True, False):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from accrete.errors import AccreteError
 from accrete.gates.entries import Gate
@@ -21,6 +23,8 @@ from accrete.types import Report
 # blocks. The numbers are read at the first such product, so this must come before it; kernels made again are the same.
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "128")
+
+SHORT = 512  # tokens of a row: the attention weights of longer ones need much room
 
 Loss = Callable[[LM, Batch, Tensor], Tensor]
 """(lm, batch, logits_NV where its targets are predicted) -> a scalar in nats."""
@@ -48,7 +52,7 @@ def fit(
     steps = tokens = 0
     first = last = None
     for batch in batches:
-        with lm.autocast():
+        with lm.autocast(), _attention(batch):
             logits_NV = lm.target_logits(batch, prefix.hidden(batch) if prefix else None)
             parts = [loss(lm, batch, logits_NV) for loss in losses]
         total = torch.stack(parts).sum()
@@ -65,3 +69,9 @@ def fit(
         progress(steps, last)
     optimizer.zero_grad(set_to_none=True)
     return Report(steps=steps, tokens=tokens, loss_before=first, loss_after=last)
+
+
+def _attention(batch: Batch) -> contextlib.AbstractContextManager[None]:
+    """Attention as plain matrix products for short rows on a CPU: the fused kernel is twice as slow there (LOG.md)."""
+    plain = batch.ids_BT.device.type == "cpu" and batch.ids_BT.shape[1] <= SHORT
+    return sdpa_kernel(SDPBackend.MATH) if plain else contextlib.nullcontext()
