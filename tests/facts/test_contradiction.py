@@ -123,3 +123,12 @@ def test_relations_with_several_values_are_learned_from_one_document():
         graph.add(Fact("Vonnat", "has a bridge", "Elm Bridge", "2018"))
         graph.add(Fact("Vonnat", "has a bridge", "Low Bridge", "2020"))
         assert with_several_values(graph, more) == towns  # elsewhere one was seen to follow another
+
+
+def test_an_end_alone_is_not_superseded_by_what_began_before_it(graph):
+    graph.add(Fact("Pitholm", "mayor", "Lena", None, "2021"))
+    (found,) = contradictions(graph, [Fact("Pitholm", "mayor", "Abel", "2010")])
+    assert str(found).endswith(": over by 2021, and nobody says when it began: both are given until then")
+    graph.add(found.new)
+    assert [one.value for one in graph.at("2015", "Pitholm")] == ["Lena", "Abel"]
+    assert not contradictions(graph, [Fact("Pitholm", "mayor", "Cy", "2021")])

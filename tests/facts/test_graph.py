@@ -33,31 +33,46 @@ def values(statements) -> list[str]:
 
 
 def naive(statements, date: str, subject: str, relation: str) -> list[str]:
-    """Of those that had begun the last by date and reading, unless its own end is over, and those that say no beginning.
+    """A walk through the statements up to a date, with what holds in mind; and those that say an end alone.
 
-    A statement with an end alone begins with the last of its value before that end; else with what was last heard before it,
-    and from its end on it was the last.
+    Such one belongs to the last of its value that is not over by then; else it began with what was last heard before it, and
+    when it ends nobody is left.
     """
 
     def begun(when: str) -> bool:
         return when[: len(date)] <= date
 
     rows = [row[2:] for row in statements if row[:2] == (subject, relation)]
-    last, gone, held = [], [], []
+    walk, held = [], []
     for place, (value, since, until) in enumerate(rows):
-        same = [other for v, other, _ in rows if v == value and other and until and other < until]
-        if since or not until or same:
-            since = since or max(same, default="")
-            last.append((since, 1 + bool(same and not rows[place][1]), place, until))
+        if since or not until:
+            walk.append((bool(since), since or "", 1, place))
             continue
-        end = min([until, *(other for _, other, _ in rows if other and until.startswith(other))])
-        heard = [when for p, row in enumerate(rows) if p != place for when in row[1:] if when and when < end]
-        gone.append((end, 0, place, end))
-        if begun(max(heard, default="")) and not begun(end):
+        same = [(s or "", -p) for p, (v, s, u) in enumerate(rows)
+                if v == value and (s or "") < until and (s or not u) and not (u and u < until)]  # fmt: skip
+        start = max(same, default=(None,))[0]
+        if start is not None and not any(v != value and s and start < s < until for v, s, _ in rows):
+            walk.append((bool(start), start, 2, place))
+            continue
+        over = min([until, *(s for _, s, _ in rows if s and until.startswith(s))])
+        heard = max(
+            (when for p, row in enumerate(rows) if p != place for when in row[1:] if when and when < over), default=""
+        )
+        walk.append((bool(heard), over, 0, place))
+        if begun(heard) and not begun(over):
             held.append(place)
-    *_, place, until = max((row for row in last + gone if begun(row[0])), default=(None, None))
-    if place is not None and not (until and begun(until)):
-        held.append(place)
+    holding, end, said = None, None, -1
+    for _, when, rank, place in sorted(walk):
+        value, _, until = rows[place]
+        if not begun(when):
+            continue
+        if not rank or holding is None or rows[holding][0] != value or (end and when and end <= when and rank != 2):
+            end, said = None, -1
+        if until and place > said:
+            end, said = until, place
+        holding = place if rank else None
+    if holding is not None and not (end and begun(end)):
+        held.append(holding)
     return [rows[place][0] for place in sorted(held)]
 
 
@@ -272,7 +287,7 @@ def test_an_end_alone_takes_its_beginning_from_whoever_says_it_and_gives_it_back
         ([("Abel", "2010", "2014"), ("Lena", None, "2021")], {"2013": ["Abel"], "2014": ["Lena"], "2021": []}),
         (
             [("Lena", "2015", None), ("Abel", "2018", None), ("Lena", None, "2021")],
-            {"2016": ["Lena"], "2021": ["Abel"]},
+            {"2016": ["Lena"], "2020": ["Abel", "Lena"], "2021": []},
         ),
     ],
 )
@@ -297,3 +312,53 @@ def test_of_several_values_an_end_alone_ends_that_one():
             graph.add(said(*row))
         assert values(graph.at("2016")) == ["Abel", "Lena"] and values(graph.at("2011")) == ["Abel", "Bo"]
         assert values(graph.at("2022")) == ["Abel"]
+
+
+@pytest.mark.parametrize(
+    "statements, expected",
+    [
+        ([("Ada", "2018", "2020"), ("Ada", "2019", None)], {"2019": ["Ada"], "2020": []}),  # said again, and no longer
+        ([("Ada", "2018", "2020"), ("Ada", "2018", None)], {"2019": ["Ada"], "2020": []}),
+        ([("Ada", "2018", "2020"), ("Ada", "2021", None)], {"2019": ["Ada"], "2020": [], "2022": ["Ada"]}),  # once more
+        ([("Ada", "2014", None), ("Ada", None, "2019"), ("Ada", None, "2025")], {"2018": ["Ada"], "2020": ["Ada"]}),
+        (
+            [
+                ("Ada", "2018", None),
+                ("Bo", "2020", None),
+                ("Ada", None, "2023"),
+            ],  # Ada was it again, nobody says since when
+            {"2019": ["Ada"], "2021": ["Bo", "Ada"], "2023": []},
+        ),
+    ],
+)
+def test_what_is_said_again_keeps_its_end(statements, expected):
+    with FactGraph() as graph:
+        for number, row in enumerate(statements):
+            graph.add(said(*row), stated_on=f"202{number}-01-01")
+        assert {date: values(graph.at(date)) for date in expected} == expected
+
+
+def test_a_value_beside_another_ends_alone():
+    with FactGraph() as graph:
+        graph.add(said("Ada", "2018"))
+        graph.add(said("Bo", "2019"), beside=True)
+        graph.add(said("Bo", None, "2021"))
+        assert values(graph.at("2020")) == ["Ada", "Bo"] and values(graph.at("2022")) == ["Ada"]
+
+
+@pytest.mark.parametrize(
+    "statements, years",
+    [
+        ([("2010", None), ("2012", None), (None, "2018")], {"2011": 1, "2013": 1, "2019": 0}),
+        ([("2010", "2018"), ("2012", None)], {"2011": 1, "2013": 1, "2019": 0}),
+        ([(None, None), (None, "2020")], {"2013": 1, "2022": 0}),
+    ],
+)
+def test_one_of_several_values_ends_however_often_it_was_said(statements, years):
+    with FactGraph() as graph:
+        graph.declare_several("mayor")
+        graph.add(said("Bo"))
+        for row in statements:
+            graph.add(said("Ada", *row))
+        assert {date: values(graph.at(date)).count("Ada") for date in years} == years
+        assert all("Bo" in values(graph.at(date)) for date in years)

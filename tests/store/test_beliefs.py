@@ -193,4 +193,10 @@ def test_a_watch_tells_what_was_lost():
     found = watch.after()
     assert found["disturbed"] == ["Who?"] and found["neighbours_after"] == 0.0
     assert found["expected_lost"] == ['"Polite?" has "please", but the answer is "now!"']
+    judged = Watch(
+        [Expectation("Who?", contains="Bo", judge="names somebody")], lambda probes: [], lambda prompts: [world["Who?"]]
+    )
+    assert judged.unmet == []  # as far as anybody can say
+    world["Who?"] = "Cy"
+    assert len(judged.after()["expected_lost"]) == 1
     assert watch.unmet == ['"Rude?" has "yes", but the answer is "no"']

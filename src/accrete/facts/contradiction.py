@@ -77,6 +77,8 @@ class Contradiction:
             if earlier(self.old.stated_on, self.stated_on) and self.old.stated_on:
                 return f"superseded: it was written on {spoken(self.old.stated_on)}, this on {spoken(self.stated_on)}"
             return "superseded"
+        if self.old.since is None and self.old.stated_until:
+            return f"over by {spoken(self.old.stated_until)}, and nobody says when it began: both are given until then"
         if self.old.valid_from == self.new.valid_from:
             return "of the same date, so what was stated later stands"
         return f"superseded from {spoken(self.new.valid_from)}"
@@ -101,14 +103,13 @@ def contradictions(graph: FactGraph, facts: Iterable[Fact], stated_on: str | Non
 
 
 def _holding(graph: FactGraph, fact: Fact) -> list[Statement]:
-    """Who held when it began; of an end alone who held the day before, unless it is known when it began."""
-    if fact.valid_from or not fact.valid_until:
-        return (graph.at(fact.valid_from, fact.subject, fact.relation) if fact.valid_from
-                else graph.active(fact.subject, fact.relation))  # fmt: skip
-    same = (one for one in graph.history(fact.subject, fact.relation) if same_value(one.value, fact.value))
-    if any(one.stated_from and one.stated_from < fact.valid_until for one in same):
-        return []
-    return graph.at(neighbouring(fact.valid_until, -1), fact.subject, fact.relation)
+    """Who held when it began; of an end alone who held the day before, unless that was known to be it."""
+    if fact.valid_from:
+        return graph.at(fact.valid_from, fact.subject, fact.relation)
+    if not fact.valid_until:
+        return graph.active(fact.subject, fact.relation)
+    held = graph.at(neighbouring(fact.valid_until, -1), fact.subject, fact.relation)
+    return [] if any(same_value(one.value, fact.value) for one in held) else held
 
 
 def settle(

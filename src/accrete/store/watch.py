@@ -46,7 +46,9 @@ class Watch:
         if self.expected:
             states = list(zip(self.expected, self._before, now_said, strict=True))
             found["expected"] = len(self.expected)
-            found["expected_lost"] = [_told(one, b.answer) for one, a, b in states if a.met and b.met is False]
+            found["expected_lost"] = [
+                _told(one, b.answer) for one, a, b in states if a.met is not False and b.met is False
+            ]
             if unmet := [one.prompt for one, a, _ in states if a.met is False]:
                 found["expected_unmet_before"] = unmet
         return found
