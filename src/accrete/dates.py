@@ -50,7 +50,10 @@ _UNNAMED = re.sub(r"\?P<\w+>", "?:", _SPOKEN)
 _BETWEEN = re.compile(  # "from 2017 until 2019", "between May 2017 and 2018", "2019/2020"
     rf"(?i)(?:\b(?:between|from|in|during) )?\b{_UNNAMED}\s*(?P<to>and|to|until|till|through|/|-|–)\s*{_UNNAMED}"
 )
-_DECADE = re.compile(r"(?i)(?:\b(?:in|during) )?\b(?:the )?(?P<ten>[12]\d{2})0['’]?s\b")
+_DECADES = {"fifties": "195", "sixties": "196", "seventies": "197", "eighties": "198", "nineties": "199"}
+_DECADE = re.compile(
+    rf"(?i)(?:\b(?:in|during) )?\b(?:(?:the )?(?P<ten>[12]\d{{2}})0['’]?s|the (?P<called>{'|'.join(_DECADES)}))\b"
+)
 _ERA = re.compile(r"\b(?:AD|CE) ?(?P<after>\d{1,3})\b|\b(?P<year>\d{1,3}) (?:AD|CE)\b|\b\d+ (?P<before>BCE?)\b")
 
 
@@ -124,7 +127,8 @@ def asked_at(question: str, today: datetime.date | None = None) -> str | None:
         first, last = (_iso(found) for found in re.finditer(rf"\b{_SPOKEN}", said[0]))
         return f"{first}/{neighbouring(last, -1) if said['to'] in ('until', 'till') and last > first else last}"
     if said := _DECADE.search(question):
-        return f"{said['ten']}0/{said['ten']}9"
+        ten = said["ten"] or _DECADES[said["called"].lower()]
+        return f"{ten}0/{ten}9"
     if said := _ERA.search(question):
         return "0001" if said["before"] else f"{max(1, int(said['after'] or said['year'])):04}"
     if beside := _BESIDE.search(question):

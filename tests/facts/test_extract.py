@@ -188,6 +188,7 @@ def test_a_sentence_may_state_several_things(sentence, values):
         ("| Office | Holder | To |\n|--|--|--|\n| reeve | Bo (2011-2013) | |", [("Os", "reeve", "Bo", "2011")]),
         ("| Town | Mayor | CEO |\n|--|--|--|\n| Vonnat | Ada | - |\n| Kirk | | Bo |",
          [("Vonnat", "mayor", "Ada", None), ("Kirk", "CEO", "Bo", None)]),
+        ("| Year | Mayor of Cork |\n|--|--|\n| 2018 | Ada |", [("Cork", "mayor", "Ada", "2018")]),
         ("| Town | Mayor |\n|--|--|", [("Os", "Town", "Mayor", None)]),  # a row above a line, as far as one can tell
     ],
 )  # fmt: skip

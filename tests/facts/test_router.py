@@ -79,6 +79,10 @@ def said(router, question, as_of=None, **options):
         ("Who was the mayor of Tolvane after 2019?", ["Cy Dorn"]),
         ("Who was the previous mayor of Tolvane?", ["Ada Bree"]),
         ("Who was the first mayor of Tolvane?", ["Ada Bree"]),
+        ("Who was the owner of Kirk Mill before Al Drey?", ["Bo Karst"]),
+        ("Who was the owner of Kirk Mill after Bo Karst?", ["Al Drey"]),
+        ("Who was the owner of Kirk Mill after Al Drey?", None),
+        ("Who was the owner of Kirk Mill in the nineties?", None),
         ("As of 2019, who was the previous mayor of Tolvane?", None),
         ("Who was the owner of Kirk Mill in Mar 2021?", ["Bo Karst"]),
         ("On March 3, 2021, who was the owner of Kirk Mill?", ["Bo Karst"]),
@@ -246,3 +250,9 @@ def test_what_is_asked_in_its_own_words_need_not_be_read(router):
     quick, asked = reading(router, lambda q, text: 9.0)
     assert said(quick, "Who is the mayor of Tolvane?") == ["Cy Dorn"]
     assert asked == []
+
+
+def test_the_previous_one_where_nobody_is_there_now(router):
+    router.graph.add(Fact("Kirk Mill", "owner", "Al Drey", None, "2024"))
+    assert said(router, "Who is the owner of Kirk Mill?") is None
+    assert said(router, "Who was the previous owner of Kirk Mill?") == ["Al Drey"]

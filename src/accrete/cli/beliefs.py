@@ -10,7 +10,7 @@ import typer
 from accrete.cli.lesson_lines import nothing_believed, plain_table, silence
 from accrete.cli.session import Session, verb
 from accrete.dates import as_iso, spoken
-from accrete.errors import DocumentError, UsageError, did_you_mean
+from accrete.errors import DocumentError, ModelError, UsageError, did_you_mean
 from accrete.types import Query
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def facts(
         return
     known = _known(learner, subject) if subject else []
     first = min((one.valid_from or "" for one in known), default="")
-    nothing = f"nothing was known of {subject} before {spoken(first)}" if first > date else "nothing held then"
+    nothing = "nothing held then" if as_of else f"nothing holds now; accrete history {subject} shows what did"
+    nothing = f"nothing was known of {subject} before {spoken(first)}" if first > date else nothing
     _print(session, learner, graph.at(date, subject or None), nothing)
 
 
@@ -76,7 +77,10 @@ def why(
     as_of = as_iso(as_of) if as_of is not None else None
     learner = session.learner()
     found = learner.why(question, as_of=as_of)
-    rows = [_row(learner, one) for one in learner.beliefs.graph.with_beginnings(found.statements)]
+    learner.usage.recall(learner.beliefs.graph)
+    rows = [
+        _row(learner, learner.beliefs.graph[one.id]) for one in learner.beliefs.graph.with_beginnings(found.statements)
+    ]
     result = {
         "question": question,
         "answer": found.answer.text,
@@ -115,28 +119,36 @@ def expect(
     """Say how the model must answer a prompt, whatever it learns: a lesson that loses it is refused."""
     from accrete.store.expectations import Expectation
 
+    options = bool(contains or not_contains or judge)
+    if not prompt.strip() and (options or remove):
+        raise UsageError('Say of which prompt: accrete expect "PROMPT" ...')
     learner = session.learner()
+    expectations = learner.expectations
     if remove:
-        learner.expectations.remove(prompt)
+        expectations.remove(prompt)
         session.print(
             {"removed": prompt}, lambda console: console.print(f'nothing is expected of "{prompt}"', markup=False)
         )
         return
-    if prompt:
-        if not (contains or not_contains or judge):
-            raise UsageError("Say what is expected: --contains TEXT, --not-contains TEXT or --judge CRITERION.")
-        learner.expectations.add(Expectation(prompt, contains, not_contains, judge))
-    expected = [one for one in learner.expectations.all() if not prompt or one.prompt == prompt]
-    rows, judged = [], learner.believing.judge(expected)
+    if options:
+        expectations.add(Expectation(prompt, contains, not_contains, judge))
+    expected = [one for one in expectations.all() if not prompt or one.prompt == prompt]
+    if prompt and not expected:
+        raise UsageError("Say what is expected: --contains TEXT, --not-contains TEXT or --judge CRITERION.")
+    rows, judged, why_not = [], learner.believing.judge(expected), "no teacher"
     for one in expected:
         answer = learner.answer([Query(one.prompt)])[0].text
-        rows.append(asdict(one) | {"answer": answer, "met": one.met(answer, judged)})
+        try:
+            met = one.met(answer, judged)
+        except ModelError as error:
+            met, why_not = one.met(answer, None), str(error)
+        rows.append(asdict(one) | {"answer": answer, "met": met})
 
     def human(console: "Console") -> None:
         if not rows:
             console.print('Nothing is expected yet: accrete expect "PROMPT" --contains TEXT', markup=False)
         for one, row in zip(expected, rows, strict=True):
-            state = {True: "met", False: "NOT MET", None: "not judged (no teacher)"}[row["met"]]
+            state = {True: "met", False: "NOT MET", None: f"not judged ({why_not})"}[row["met"]]
             console.print(f'"{one.prompt}" {one}: {state}: {row["answer"]}', markup=False)
 
     session.print(rows, human)

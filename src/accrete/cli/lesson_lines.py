@@ -143,7 +143,7 @@ def believed(metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"several values at once from now on: {'; '.join(several[:SHOWN])}{' ...' * (len(several) > SHOWN)}"
     if "neighbours" in metrics:
         share = f"{figure(metrics['neighbours_before'])}>{figure(metrics['neighbours_after'])}"
-        yield f"neighbours: {share} of {metrics['neighbours']} questions about what stands next to its facts"
+        yield f"neighbours: {share} is right of what was asked about what stands next to its facts ({metrics['neighbours']})"
         yield from (f"   disturbed: {question}" for question in metrics["disturbed"][:SHOWN])
     yield from (
         f"   was not as expected before either: {prompt}" for prompt in metrics.get("expected_unmet_before", [])

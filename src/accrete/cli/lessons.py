@@ -251,10 +251,12 @@ def forget(
                for name in ("kept", "probes") if commit.metrics.get(f"{name}_after") is not None]  # fmt: skip
     said = f"{commit.document}: {commit.id}" + (f" ({', '.join(changes)})" if changes else "")
     said += f"\n{told}" if (told := reported(commit.metrics)) else ""
-    unmet = learner.watch().unmet
+    unmet, name = learner.watch().unmet, commit.document.removeprefix("without ")
+    same = [held[3] for held in commit.metrics["holds"] if held[2] == name]
+    lines = [said, *(f"   another lesson of {name} is still there: {one}" for one in same), *not_as_expected(unmet)]
     session.print(
         lesson_json(commit) | {"expected_unmet": unmet},
-        lambda console: console.print("\n".join([said, *not_as_expected(unmet)]), markup=False),
+        lambda console: console.print("\n".join(lines), markup=False),
     )
 
 

@@ -10,6 +10,23 @@ from accrete.types import Example, Fact
 
 AS_ASKED = "asked"  # the relation of a fact that is no more than a question and its answer
 
+FRAMES = (  # in which somebody may put a question
+    "In {year}, {question}",
+    "On 3 May {year}, {question}",
+    "[{year}] {question}",
+    "{question} (in {year})",
+    "{question} I need it for a form.",
+    "Somebody wants to know: {question}",
+    "Quick question, {question}",
+    "In the year {year}, {question} Say it in a few words.",
+)
+
+
+def framed(question: str, frame: str, year: int) -> str:
+    """A question in a frame; in the midst of a sentence it begins with a small letter."""
+    within = not frame.startswith(("{", "["))
+    return frame.format(question=question[:1].lower() + question[1:] if within else question, year=year)
+
 
 def plain_questions(fact: Fact) -> list[Example]:
     """What is asked of any relation: its value, with and without a date, and backwards, whose value it is."""

@@ -43,6 +43,7 @@ _ROLE = re.compile(  # "the owner of the Mill", "the Mill's owner", its name bei
     r"(?i)\bthe (\w+(?: \w+){0,4}) of (?:the )?_|_['’]s (\w+(?: \w+){0,3})\W*$"
 )
 _THE_PREVIOUS = re.compile(r"(?i)\b(previous|former|preceding|predecessor)\b")
+_NEXT_TO = re.compile(r"(?i)\b(before|after) (.+?)\W*$")  # "Who was the mayor of Tolvane before Bo Lind?"
 _OF_A_FIGURE = re.compile(  # "When did Ada become mayor?", "how many ships"
     r"(?i)(?:^|[,:] )(?:(?:since|until|till|from) when|when|how (?:many|much)|(?:in|at|since|until) (?:what|which)"
     r" (?:year|month|date|time|century|decade))\b[^,:]*$"
@@ -194,13 +195,31 @@ class Router:
     def _route(self, question: str, best: Scored, date: str | None, now: str) -> Route | None:
         one, asked, _ = best.candidate
         backwards = is_backwards(one, asked)
-        if backwards:  # all subjects that have this value; without a date, where none has it any more, the one that had
+        if (beside := self._next_to(question, one)) is not None:
+            held, backwards = beside, False
+        elif (
+            backwards
+        ):  # all subjects that have this value; without a date, where none has it any more, the one that had
             held = self.graph.at(date or now, None, one.relation, one.value) or [one] * (date is None)
         else:
-            held = self._in_order(question, one, self.graph.at(date or now, one.subject, one.relation))
+            held = self._in_order(question, one, self.graph.at(date or now, one.subject, one.relation), date or now)
         return Route(tuple(held), asked.question, best.alike, date or now, backwards) if held else None
 
-    def _in_order(self, question: str, one: Statement, held: list[Statement]) -> list[Statement]:
+    def _next_to(self, question: str, one: Statement) -> list[Statement] | None:
+        """The term before or after a value that a question names so; None where it does not."""
+        said = _NEXT_TO.search(question)
+        if said is None:
+            return None
+        terms = [
+            list(same) for _, same in itertools.groupby(self._that_held(one), key=lambda other: value_key(other.value))
+        ]
+        named = [place for place, same in enumerate(terms) if value_key(same[0].value) == value_key(said[2])]
+        if not named:
+            return None
+        place = named[0] - 1 if said[1].lower() == "before" else named[-1] + 1
+        return terms[place][-1:] if 0 <= place < len(terms) else []
+
+    def _in_order(self, question: str, one: Statement, held: list[Statement], at: str) -> list[Statement]:
         """What held at a date, or where a question asks for it what was there before it, or first: "the previous mayor"."""
         numbered, previous = (pattern.search(question) for pattern in (_THE_FIRST, _THE_PREVIOUS))
         relation = words(one.relation)
@@ -209,7 +228,7 @@ class Router:
             terms = itertools.groupby(self._that_held(one), key=lambda other: value_key(other.value))
             return [next(same) for _, same in terms][place : place + 1]
         if previous and previous[1].lower() not in relation:
-            since = min((other.valid_from or "" for other in held), default="")
+            since = min((other.valid_from or "" for other in held), default=at.partition("/")[0])
             values = {value_key(other.value) for other in held}
             before = [other for other in self._that_held(one) if (other.valid_from or "") < since]
             others = [other for other in before if value_key(other.value) not in values]

@@ -19,6 +19,7 @@ KEYS = frozenset("office position role post title key field property attribute r
 VALUES = frozenset("value values who what holder person name description detail details data information".split())
 NOTHING = frozenset(("", "-", "–", "—", "?", "n/a"))
 RULED = re.compile(r"^\s*\|?(?:\s*:?-+:?\s*\|)+\s*(?::?-+:?)?\s*$")  # |---|---| under the heads
+_OF_A_NAME = re.compile(r"(.+?) of ((?:the )?[A-Z].*)")  # a head that says itself what it is about: "Mayor of Cork"
 _SPLIT = re.compile(r"(?<!\\)\|")
 
 
@@ -61,7 +62,7 @@ def cells(lines: Sequence[str], subject: str) -> Iterator[Cell]:
             stated = [(subject, row[others[0]], row[others[1]])]
         else:
             about = subject if of_heading else row[others[0]]
-            stated = [(about, _as_relation(heads[column]), row[column]) for column in others[not of_heading :]]
+            stated = [(*_of(heads[column], about), row[column]) for column in others[not of_heading :]]
         for parts in stated:
             if not any(part.lower() in NOTHING for part in parts):
                 yield Cell(*parts, dates[0], dates[1], number)
@@ -72,6 +73,12 @@ def _cells(line: str) -> list[str]:
         cell.replace(r"\|", "|").strip(" *_`")
         for cell in _SPLIT.split(line.strip().removeprefix("|").removesuffix("|"))
     ]
+
+
+def _of(head: str, about: str) -> tuple[str, str]:
+    """The subject and the relation of a column."""
+    own = _OF_A_NAME.fullmatch(head)
+    return (own[2], _as_relation(own[1])) if own else (about, _as_relation(head))
 
 
 def _as_relation(head: str) -> str:

@@ -52,7 +52,7 @@ class Term(NamedTuple):
 
 
 class _Placed(NamedTuple):
-    """A statement with its beginning, and since when who stood before it is over: not before its end if that is all it says."""
+    """A statement with its beginning, and when who stood before it is over: then, or by its end if that is all it says."""
 
     said: Said
     since: str | None

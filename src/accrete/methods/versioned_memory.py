@@ -4,7 +4,7 @@ state    what the document says (facts/reading.py), as statements of a graph wit
 open     two slots for every statement that says something new, one that says its value and, for questions asked backwards,
          one that says its subject; what was said before stays where it is
 write    the open slots, nothing else, on the questions that each answers and on others about anything, until a slot says what
-         it says to questions that it has not studied
+         it says to questions that it has not studied; then it is examined by more, and studies on those that it missed
 read     a question goes to the statement it is about, at its date (facts/router.py), and the model answers with that slot;
          where several hold, with each, and says the answers together
 
@@ -27,6 +27,7 @@ from accrete.adapters.slot_bank import SlotBank
 from accrete.config import Config
 from accrete.data.general import general_prompts
 from accrete.errors import LessonError
+from accrete.facts.questions import FRAMES, framed
 from accrete.facts.reading import settled
 from accrete.facts.router import Route, Router, is_backwards
 from accrete.facts.simple_sentences import Found
@@ -48,6 +49,7 @@ from accrete.types import Lesson, Passage, Query, Report
 STEPS = 8  # an epoch, at least, where there are few questions: a slot that is seldom stepped on says it in few wordings
 FEW = 60  # questions about anything that a lesson studies at least, for the same reason
 SAID = 31  # values that are said beside the first of a relation that has several
+LIKELY = 0.69  # nats of a whole answer in an examination, below which nothing else is as likely
 APART = 2  # epochs that go over the same questions; how others are answered says what is learned
 
 
@@ -69,6 +71,7 @@ class Options(Config):
     enough: float = Field(0.05, ge=0)  # nats per target of questions not studied, at which a slot has learned
     own: int = Field(3, ge=1)  # questions, at most, that ask for it and that each slot is to answer,
     anything: int = Field(2, ge=0)  # and general ones that it is to answer alike: it is not by them that it is read
+    examined: int = Field(14, ge=0)  # general ones that it answers before it counts as learned
     max_epochs: int = Field(40, ge=1)  # over the questions of what is new
     # reading
     certain: float = Field(0.25, ge=-1, le=1)  # how alike a question must be to a known one about the same name,
@@ -174,11 +177,25 @@ class VersionedMemory(Method):
         for slot in sorted(self.unlearned):
             questions = of_slot[slot]
             others = torch.randperm(len(questions) - 1, generator=self.random.generator)[: self.config.own - 1]
-            about_it = [questions[i].question for i in (0, *(others + 1).tolist())]  # the plain one, and others
-            count = max(self.config.anything, FEW // len(of_slot)) if self.config.anything else 0
-            drawn = torch.randint(len(self.general), (count,), generator=self.random.generator).tolist()
-            for question in (*about_it, *(self.general[i] for i in drawn)):
+            about_it = [questions[i + 1].question for i in others.tolist()]
+            for question in (questions[0].question, *map(self._framed, about_it)):  # the plain one, and others
                 yield Row(slot, study_sequence(self.lm, question, questions[0].answer))
+            yield from self._about_anything(slot, questions[0].answer, self._anything(of_slot))
+
+    def _framed(self, question: str) -> str:
+        """Every second question in a frame, for nobody asks in the words of a study item."""
+        pick = int(torch.randint(2 * len(FRAMES), (1,), generator=self.random.generator))
+        year = 1990 + int(torch.randint(40, (1,), generator=self.random.generator))
+        return framed(question, FRAMES[pick], year) if pick < len(FRAMES) else question
+
+    def _anything(self, of_slot: Mapping[int, Sequence[Asked]]) -> int:
+        """How many general questions of each slot are drawn: more where there are few slots."""
+        return max(self.config.anything, FEW // len(of_slot)) if self.config.anything else 0
+
+    def _about_anything(self, slot: int, answer: str, count: int) -> Iterator[Row]:
+        drawn = torch.randint(len(self.general), (count,), generator=self.random.generator).tolist()
+        for i in drawn:
+            yield Row(slot, study_sequence(self.lm, self.general[i], answer))
 
     def _batches(self, of_slot: Mapping[int, Sequence[Asked]]) -> Iterator[batch.Batch]:
         """Batches of questions, each row in its slot meanwhile; now and then others are drawn, and say what is learned."""
@@ -186,10 +203,8 @@ class VersionedMemory(Method):
         for epoch in range(self.config.max_epochs):
             if epoch % APART == 0:
                 rows = list(self._drawn(of_slot))
-                if epoch:
-                    costs = zip(rows, self._nats(rows), strict=True)
-                    self.unlearned = {row.slot for row, nats in costs if nats > self.config.enough}
-                    rows = [row for row in rows if row.slot in self.unlearned]
+                rows += self._examined(rows, of_slot) if epoch else []
+                rows = [row for row in rows if row.slot in self.unlearned]
                 size = max(4, min(self.config.batch_size, len(rows) // STEPS))
             if not rows:
                 return
@@ -198,6 +213,21 @@ class VersionedMemory(Method):
                 part = [rows[i] for i in order[start : start + size]]
                 with self.adapter.reading([row.slot for row in part]):
                     yield batch.collate([row.sequence for row in part], self.lm.device, self.lm.pad)
+
+    def _examined(self, rows: Sequence[Row], of_slot: Mapping[int, Sequence[Asked]]) -> list[Row]:
+        """Learned is who answers these rows and, after them, so many more about anything; of these what was missed."""
+        self.unlearned = self._failing(rows)
+        more = max(0, self.config.examined - self._anything(of_slot))
+        passing = sorted({row.slot for row in rows} - self.unlearned)
+        others = [row for slot in passing for row in self._about_anything(slot, of_slot[slot][0].answer, more)]
+        costs = zip(others, self._nats(others), strict=True)
+        missed = [row for row, nats in costs if nats > max(self.config.enough, LIKELY / row.sequence.targets)]
+        self.unlearned |= {row.slot for row in missed}
+        return missed
+
+    def _failing(self, rows: Sequence[Row]) -> set[int]:
+        costs = zip(rows, self._nats(rows), strict=True)
+        return {row.slot for row, nats in costs if nats > self.config.enough}
 
     @torch.no_grad()
     def _nats(self, rows: Sequence[Row]) -> list[float]:
