@@ -76,6 +76,11 @@ class Reason:
         return in_words(self.of_another_time.fact) if self.of_another_time else None
 
     @property
+    def since_unknown(self) -> tuple[str, ...]:
+        """What is said to have ended, and nobody says since when it held: it may not have held at the time asked about."""
+        return tuple(in_words(one.fact) for one in self.statements if one.since is None and one.stated_until)
+
+    @property
     def differs(self) -> bool:
         """Whether the answer is not that: a slot may not say well what it holds, and the base model may say anything."""
         if len(self.believed) == 1:

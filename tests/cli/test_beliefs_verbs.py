@@ -13,11 +13,14 @@ import typer
 from conftest import tiny_lm
 from typer.testing import CliRunner
 
+from accrete.believing import Believing
 from accrete.cli.lessons import ask_about
 from accrete.cli.main import app
 from accrete.cli.session import Session, Ticker
+from accrete.errors import ModelError
 from accrete.facts.contradiction import contradictions
 from accrete.facts.graph import FactGraph
+from accrete.store.expectations import Expectation
 from accrete.types import Fact
 
 
@@ -261,6 +264,9 @@ def test_a_beginning_is_forgotten_with_the_document_that_said_it(call, tmp_path)
     terms = [(row["value"], row["from"], row["until"]) for row in call("history", "Wexport")]
     assert terms == [("Abel Roe", "2010", "2021"), ("Lena Orr", None, "2021")]
     assert call("why", *asked)["believed"] == ["Abel Roe", "Lena Orr"]  # nobody says any more since when
+    assert call("ask", *asked)["since_unknown"] == ["harbourmaster of Wexport: Lena Orr (until 2021)"]
+    for verb in ("ask", "why"):
+        assert "nobody says since when: harbourmaster of Wexport: Lena Orr (until 2021)" in call(verb, *asked, form="")
     call("undo")
     assert call("why", *asked)["believed"] == ["Lena Orr"]
 
@@ -300,3 +306,31 @@ def test_undo_and_forget_say_what_is_not_as_expected_any_more(learned, call):
     assert "not as expected now" not in call("undo", form="")
     shown = call("undo", form="")
     assert "the state is again that before any lesson, bit for bit" in shown and "not as expected now: " in shown
+
+
+def test_forget_says_that_another_document_of_the_name_is_there(learned, call, tmp_path):
+    (tmp_path / "old.txt").write_text("In 2018, the mayor of Vonnat is Eve Holt.")
+    first = call("log")[1]["commit"]
+    call("learn", tmp_path / "old.txt", "--facts", "rules", "--max-forgetting", 1)
+    assert f"another lesson of old.txt is still there: {first}" in call("forget", tmp_path / "old.txt", form="")
+
+
+def test_expectations_are_shown_and_say_what_is_missing(call):
+    call("expect", "Who?", "--judge", "is polite")
+    assert "Say of which prompt" in call("expect", "--contains", "Ada", code=2)
+    assert "Say of which prompt" in call("expect", "--remove", code=2)
+    assert "Say what is expected" in call("expect", "Where?", code=2)
+    assert [row["prompt"] for row in call("expect", "Who?")] == ["Who?"]
+    assert "not judged (no teacher)" in call("expect", form="")
+
+
+def test_a_teacher_that_is_away_judges_nothing_and_no_lesson_goes_on_without(monkeypatch):
+    def away(*given, **named):
+        raise ModelError("The teacher cannot be reached.")
+
+    monkeypatch.setattr("accrete.believing.Teacher", lambda *given, **named: away)
+    judge = Believing(tiny_lm(layers=1), teacher="http://localhost:9/v1").judge(
+        [Expectation("Who?", judge="is polite")]
+    )
+    with pytest.raises(ModelError, match=r"What is expected cannot be judged .* The teacher"):
+        judge("Is it?")

@@ -90,6 +90,7 @@ def why(
         "backwards": found.backwards,
         "believed": list(found.believed),
         "of_another_time": found.otherwise,
+        "since_unknown": list(found.since_unknown),
         "statements": rows,
     }
 
@@ -102,6 +103,8 @@ def why(
         console.print(f'   taken for: "{found.question}"{date}', markup=False, style="dim")
         if found.differs:
             console.print("   what is believed is not quite what was answered:", style="dim")
+        for one in found.since_unknown:
+            console.print(f"   nobody says since when: {one}", markup=False, style="dim")
         _table(console, rows)
 
     session.print(result, human)

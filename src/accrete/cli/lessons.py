@@ -173,6 +173,7 @@ def ask(
         "sources": [{"document": p.document, "start": p.start, "end": p.end} for p in answer.sources],
         "believed": list(found.believed),
         "of_another_time": found.otherwise,
+        "since_unknown": list(found.since_unknown),
         "commit": status[-1].id if status else None,
         "lessons": len(status),
     }
@@ -185,6 +186,8 @@ def ask(
             console.print(f"   {said}", markup=False, style="dim")
         if found.differs:
             console.print(f"   what is believed: {'; '.join(found.believed)}", markup=False, style="dim")
+        for one in found.since_unknown:
+            console.print(f"   nobody says since when: {one}", markup=False, style="dim")
         if not answer.sources and getattr(learner.method, "cites", False):
             console.print(f"   from: the base model; {silence(found)}", markup=False, style="dim")
 
