@@ -239,15 +239,9 @@ class Believing:
         if not self.teacher or self.offline or not any(one.judge for one in expected):
             return None
         teacher = Teacher(self.teacher, offline=self.offline)
-
-        def judged(question: str) -> bool:
-            try:
-                (said,) = teacher([f"{question} Answer yes or no."], max_new_tokens=4)
-            except ModelError as error:
-                raise ModelError(f"What is expected cannot be judged (accrete expect lists it). {error}") from None
-            return normalise(said).startswith("yes")
-
-        return judged
+        return lambda question: normalise(teacher([f"{question} Answer yes or no."], max_new_tokens=4)[0]).startswith(
+            "yes"
+        )
 
 
 def written(document: Document) -> str:

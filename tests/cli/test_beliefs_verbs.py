@@ -13,14 +13,11 @@ import typer
 from conftest import tiny_lm
 from typer.testing import CliRunner
 
-from accrete.believing import Believing
 from accrete.cli.lessons import ask_about
 from accrete.cli.main import app
 from accrete.cli.session import Session, Ticker
-from accrete.errors import ModelError
 from accrete.facts.contradiction import contradictions
 from accrete.facts.graph import FactGraph
-from accrete.store.expectations import Expectation
 from accrete.types import Fact
 
 
@@ -322,15 +319,3 @@ def test_expectations_are_shown_and_say_what_is_missing(call):
     assert "Say what is expected" in call("expect", "Where?", code=2)
     assert [row["prompt"] for row in call("expect", "Who?")] == ["Who?"]
     assert "not judged (no teacher)" in call("expect", form="")
-
-
-def test_a_teacher_that_is_away_judges_nothing_and_no_lesson_goes_on_without(monkeypatch):
-    def away(*given, **named):
-        raise ModelError("The teacher cannot be reached.")
-
-    monkeypatch.setattr("accrete.believing.Teacher", lambda *given, **named: away)
-    judge = Believing(tiny_lm(layers=1), teacher="http://localhost:9/v1").judge(
-        [Expectation("Who?", judge="is polite")]
-    )
-    with pytest.raises(ModelError, match=r"What is expected cannot be judged .* The teacher"):
-        judge("Is it?")

@@ -243,9 +243,13 @@ def test_a_teacher_judges_what_is_expected(endpoint: Endpoint, invoke, monkeypat
     endpoint.say = lambda prompt: "yes"
     assert invoke("--study", "off").exit_code == 0
     endpoint.replies = [(404, b"")] * 99
-    failed = invoke(verb=verb)
-    assert (
-        failed.exit_code == 1 and failed.stderr.startswith("accrete: The teacher at") and failed.stderr.count("\n") == 1
+    assert "not judged (The teacher at" in " ".join(invoke(verb=verb).stdout.split())  # it can be seen, and removed
+    undone = invoke(verb=("undo",))
+    assert undone.exit_code == 0 and "What is expected cannot be judged" in undone.stderr
+    failed = invoke("--study", "off")
+    assert failed.exit_code == 1 and failed.stderr.count("\n") == 1
+    assert failed.stderr.startswith(
+        "accrete: What is expected cannot be judged (accrete expect lists it). The teacher at"
     )
 
 

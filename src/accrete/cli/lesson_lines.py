@@ -1,9 +1,11 @@
 """How lessons are shown: tables, figures and what is said of one. Ends at strings and a console."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from accrete.dates import spoken
+from accrete.errors import ModelError
 
 SHOWN = 4  # pieces that were left out
 
@@ -148,6 +150,15 @@ def believed(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield from (
         f"   was not as expected before either: {prompt}" for prompt in metrics.get("expected_unmet_before", [])
     )
+
+
+def unmet_now(learner: "Learner") -> list[str]:
+    """What is not as expected after a change that nothing guards; a teacher that is away is told and no reason to fail."""
+    try:
+        return learner.watch().unmet
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return []
 
 
 def not_as_expected(unmet: Sequence[str]) -> list[str]:

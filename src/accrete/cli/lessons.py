@@ -20,6 +20,7 @@ from accrete.cli.lesson_lines import (
     print_log,
     reported,
     silence,
+    unmet_now,
 )
 from accrete.cli.session import Session, Ticker, verb
 from accrete.dates import as_iso, spoken
@@ -254,7 +255,7 @@ def forget(
                for name in ("kept", "probes") if commit.metrics.get(f"{name}_after") is not None]  # fmt: skip
     said = f"{commit.document}: {commit.id}" + (f" ({', '.join(changes)})" if changes else "")
     said += f"\n{told}" if (told := reported(commit.metrics)) else ""
-    unmet, name = learner.watch().unmet, commit.document.removeprefix("without ")
+    unmet, name = unmet_now(learner), commit.document.removeprefix("without ")
     same = [held[3] for held in commit.metrics["holds"] if held[2] == name]
     lines = [said, *(f"   another lesson of {name} is still there: {one}" for one in same), *not_as_expected(unmet)]
     session.print(
@@ -268,7 +269,7 @@ def undo(session: Session) -> None:
     """Take the last lesson back, bit for bit."""
     learner = session.learner()
     undone = learner.undo()
-    unmet, head = learner.watch().unmet, learner.history.active()[-1:]
+    unmet, head = unmet_now(learner), learner.history.active()[-1:]
     result = {"undone": undone.id, "document": undone.document, "digest": learner.digest}
     state = f"after {head[0].id}, the lesson of {head[0].document}" if head else "before any lesson"
     said = f"undone: {undone.document} ({undone.id}); the state is again that {state}, bit for bit"

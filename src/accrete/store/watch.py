@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from accrete.errors import ModelError
 from accrete.store.expectations import Expectation, Judge
 from accrete.types import Probe
 
@@ -64,7 +65,10 @@ class Watch:
 
     def _asked(self) -> list[_Said]:
         answers = self._answers([one.prompt for one in self.expected]) if self.expected else []
-        return [_Said(text, one.met(text, self.judge)) for one, text in zip(self.expected, answers, strict=True)]
+        try:
+            return [_Said(text, one.met(text, self.judge)) for one, text in zip(self.expected, answers, strict=True)]
+        except ModelError as error:
+            raise ModelError(f"What is expected cannot be judged (accrete expect lists it). {error}") from None
 
 
 class _Said(NamedTuple):
