@@ -197,9 +197,8 @@ class Router:
         backwards = is_backwards(one, asked)
         if (beside := self._next_to(question, one)) is not None:
             held, backwards = beside, False
-        elif (
-            backwards
-        ):  # all subjects that have this value; without a date, where none has it any more, the one that had
+        elif backwards:
+            # all subjects that have this value; without a date, where none has it any more, the one that had
             held = self.graph.at(date or now, None, one.relation, one.value) or [one] * (date is None)
         else:
             held = self._in_order(question, one, self.graph.at(date or now, one.subject, one.relation), date or now)
