@@ -215,7 +215,7 @@ class Believing:
     def alike(self) -> Alike:
         """How alike two questions are asked."""
         general = [question for question, _ in self.lm.background[:128]] or general_prompts()
-        return Alike(self.lm, self.lm.layers * 5 // 8, general)
+        return Alike(self.lm, general)
 
     @functools.cached_property
     def nats(self) -> AnswerNats:

@@ -1,9 +1,9 @@
 """How alike two questions are asked, by the model's own states: what they ask, and hardly of whom (LOG.md, 2026-11-23).
 
-    e(q) = state of the last token of the prompt for q, where it enters block `layer`, less the mean of general questions
+    e(q) = state of the last token of the prompt for q, where it enters block 5 of 8, less the mean of general questions
     alike(p, q) = cosine of e(p) and e(q)
 
-Of the base model: whatever writes into blocks from `layer` on changes nothing here. Ends at numbers from -1 to 1.
+Slots that no row reads change nothing here; what changes the weights before that block does. Ends at numbers from -1 to 1.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from accrete.lm.model import LM
 from accrete.lm.prompts import prompt_ids
 
 BATCH = 64
+DEPTH = 0.625  # of the blocks: where it enters this one a state says what is asked (LOG.md, 2026-11-29)
 
 
 class Alike:
     """Call it with pairs of questions. `general` are questions about anything; states are kept by their question."""
 
-    def __init__(self, lm: LM, layer: int, general: Sequence[str], most: int = 50_000):
-        self.lm, self.layer, self.general, self.most = lm, layer, general, most
+    def __init__(self, lm: LM, general: Sequence[str], most: int = 50_000):
+        self.lm, self.general, self.most = lm, general, most
+        self.layer = int(DEPTH * lm.layers)
         self._states: dict[str, Tensor] = {}
         self._mean_D: Tensor | None = None
 

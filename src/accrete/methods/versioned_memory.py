@@ -62,7 +62,7 @@ class Row(NamedTuple):
 
 class Options(Config):
     # the slots
-    layers: Depths = (0.625, 0.75)  # beside whose MLPs they stand: shares of the depth
+    layers: Depths = (0.375, 0.5, 0.625)  # beside whose MLPs they stand: shares of the depth
     slots: int = Field(16_384, ge=1)  # facts that differ, at most
     rank: int = Field(8, ge=1)  # of the change that a slot makes
     # writing
@@ -95,7 +95,7 @@ class VersionedMemory(Method):
         self.random = RandomState(config.seed)
         self.adapter = SlotBank(lm, 2 * config.slots, config.rank, config.layers, config.seed)
         self.general = [question for question, _ in lm.background] or general_prompts()
-        self.alike = Alike(lm, self.adapter.first_layer, self.general[: config.general])
+        self.alike = Alike(lm, self.general[: config.general])
         self.nats = AnswerNats(lm)
         self._reading = self.adapter.reading  # one object, so that rows run together
 
