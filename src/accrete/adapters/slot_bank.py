@@ -18,6 +18,7 @@ Shape suffixes: N slots, r rank, D width of the model, d = r * D, B rows, T toke
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -131,8 +132,13 @@ class SlotBank:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become exactly this; HistoryError for other layers or shapes, and then nothing changes."""
         lessons, found = state.get("lessons", []), {}
-        if len(state) - 1 != 2 * len(lessons) * len(self.mlps) and state:
-            raise HistoryError("The saved state does not fit this model: its slots are in other layers.")
+        saved = {int(name.partition("/")[0]) for name in state if "/" in name}
+        if saved and saved != set(self.mlps):
+            raise HistoryError(
+                f"The saved slots stand beside other blocks: --set layers={_depths(saved, self.lm.layers)} opens them."
+            )
+        if state and len(state) - 1 != 2 * len(lessons) * len(self.mlps):
+            raise HistoryError("The saved state does not fit this model: some of its slots are missing.")
         for i, mlp in self.mlps.items():
             found[i] = {lesson: self._checked(state, f"{i}/{lesson}", mlp.table) for lesson in lessons}
         for i, mlp in self.mlps.items():
@@ -146,3 +152,8 @@ class SlotBank:
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.slots:  # type: ignore[union-attr,arg-type]
             raise HistoryError("The saved state does not fit this model: it has slots that this bank has not.")
         return rows.to(self.lm.device, copy=True), values.to(self.lm.device, copy=True)  # type: ignore[union-attr]
+
+
+def _depths(blocks: Collection[int], of: int) -> str:
+    """The option `layers` that has slots beside these blocks."""
+    return ",".join(f"{math.ceil(1000 * block / of) / 1000:g}" for block in sorted(blocks))
