@@ -47,8 +47,9 @@ _BESIDE = re.compile(
     rf"(?i)\b(?:(?P<count>{_COUNT}) {_UNIT} )?(?P<side>before|prior to|until|after) {_SPOKEN}",
 )
 _UNNAMED = re.sub(r"\?P<\w+>", "?:", _SPOKEN)
-_BETWEEN = re.compile(  # "from 2017 until 2019", "between May 2017 and 2018", "2019/2020"
-    rf"(?i)(?:\b(?:between|from|in|during) )?\b{_UNNAMED}\s*(?P<to>and|to|until|till|through|/|-|–)\s*{_UNNAMED}"
+_BETWEEN = re.compile(  # "from 2017 until 2019", "between May 2017 and 2018", "2019/2020", "in 2016, 2018 and in 2021"
+    rf"(?i)(?:\b(?:between|from|in|during) )?\b{_UNNAMED}(?:,(?: in)? {_UNNAMED})*\s*"
+    rf"(?P<to>,? and(?: in)?|to|until|till|through|/|-|–)\s*{_UNNAMED}"
 )
 _DECADES = {"fifties": "195", "sixties": "196", "seventies": "197", "eighties": "198", "nineties": "199"}
 _DECADE = re.compile(
@@ -121,10 +122,11 @@ def put_at(question: str, today: datetime.date | None = None) -> str | None:
 def asked_at(question: str, today: datetime.date | None = None) -> str | None:
     """The ISO date that a question is put at, or the only one that it names; "before 2019" is 2018, and "after 2019" 2020.
 
-    Of a question about a time from one date to another, "between 2017 and 2019" or "in the 2010s", both: "2017/2019".
+    Of a question about several dates or about a time, "in 2017 and in 2019", "in the 2010s", the first and the last:
+    "2017/2019".
     """
     if said := _BETWEEN.search(question):
-        first, last = (_iso(found) for found in re.finditer(rf"\b{_SPOKEN}", said[0]))
+        first, *_, last = sorted(_iso(found) for found in re.finditer(rf"\b{_SPOKEN}", said[0]))
         return f"{first}/{neighbouring(last, -1) if said['to'] in ('until', 'till') and last > first else last}"
     if said := _DECADE.search(question):
         ten = said["ten"] or _DECADES[said["called"].lower()]
