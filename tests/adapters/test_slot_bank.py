@@ -116,7 +116,7 @@ def test_state_goes_and_comes_back_and_a_slot_can_change_hands():
     assert made.state_dict()["lessons"] == ["second"]
     with pytest.raises(HistoryError, match="another shape"):
         SlotBank(tiny_lm(), 8, 2, (0.5, 0.75)).load_state_dict(state)
-    with pytest.raises(HistoryError, match="--set layers=(.*) opens them") as refused:
+    with pytest.raises(HistoryError, match=r"--set layers=(.*) opens them") as refused:
         SlotBank(tiny_lm(), 8, 4, (0.0,)).load_state_dict(state)
     depths = str(refused.value).split("layers=")[1].split(" ")[0].split(",")
     SlotBank(tiny_lm(), 8, 4, [float(depth) for depth in depths]).load_state_dict(state)

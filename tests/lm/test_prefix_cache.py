@@ -35,9 +35,29 @@ def test_a_text_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return prefix(batch, layer)
 
     monkeypatch.setattr(lm, "prefix", counting)
-    for rows in [(0, 1), (1, 0), (0, 2), (2, 1)]:
+    for rows in [(0, 1), (1, 0), (0, 2), (2, 1), (3, 3)]:
         cache.hidden(collate([TEXTS[i] for i in rows]))
-    assert run == [4, 9, 6]
+    assert run == [4, 9, 6, 12]
+
+
+def test_what_was_not_asked_for_longest_is_dropped_and_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny_lm()
+    token = lm.prefix(collate([TEXTS[0]]), 3).h_BTD[0, 0].nbytes
+    cache, run, prefix = PrefixCache(lm, 3, most=20 * token), [], lm.prefix
+    monkeypatch.setattr(
+        lm, "prefix", lambda batch, layer: run.extend(batch.mask_BT.sum(-1).tolist()) or prefix(batch, layer)
+    )
+    for rows in [
+        (0, 1),
+        (2,),
+        (0,),
+        (3,),
+        (0,),
+        (1,),
+    ]:  # 19 tokens are held, then the twelfth of TEXTS[3] drops 9 and 6
+        batch = collate([TEXTS[i] for i in rows])
+        torch.testing.assert_close(cache.hidden(batch).h_BTD[batch.mask_BT], prefix(batch, 3).h_BTD[batch.mask_BT])
+    assert run == [4, 9, 6, 12, 9]
 
 
 def test_the_pad_token_within_a_text_is_not_padding() -> None:
