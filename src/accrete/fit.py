@@ -19,10 +19,10 @@ from accrete.lm.prefix_cache import PrefixCache
 from accrete.types import Report
 
 # Multiplying in bfloat16 on a CPU, torch keeps about 16 MB of prepared kernels for every shape of batch, 1024 kernels in each
-# of two caches: lessons of ever new shapes would grow the process by more than 1 GB. A step needs some 40, alike in all
-# blocks. The numbers are read at the first such product, so this must come before it; kernels made again are the same.
+# of two caches: lessons of ever new shapes would grow the process by more than 1 GB. Few are used twice, and those made again
+# are the same and cost nothing that shows (LOG.md). The numbers are read at the first such product: this must come before it.
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(_cache, "128")
+    os.environ.setdefault(_cache, "32")
 
 SHORT = 512  # tokens of a row: the attention weights of longer ones need much room
 
