@@ -328,14 +328,18 @@ class FactGraph:
             found += [Asked(*row) for row in rows]
         return found
 
-    def asked_like(self, words: Sequence[str], limit: int = 16) -> list[Asked]:
-        """The questions that have most of these words, the best first."""
-        if not words:
+    def asked_like(self, words: Sequence[str], relation: str | None = None, limit: int = 16) -> list[Asked]:
+        """The questions, of one relation or of all, that have most of these words, the best first."""
+        if not words or (relation and not self._read("WHERE relation_key = ? LIMIT 1", normalise(relation))):
             return []
         rows = self._database.execute(
             "SELECT fact, probes.question, answer FROM asked JOIN probes ON probes.id = asked.rowid"
-            " WHERE asked MATCH ? ORDER BY rank LIMIT ?",
-            (" OR ".join('"' + word.replace('"', "") + '"' for word in words[:LONGEST_TEXT]), limit),
+            " JOIN facts ON facts.id = fact WHERE asked MATCH ?1 AND (?2 IS NULL OR relation_key = ?2) ORDER BY rank LIMIT ?3",
+            (
+                " OR ".join('"' + word.replace('"', "") + '"' for word in words[:LONGEST_TEXT]),
+                normalise(relation) if relation else None,
+                limit,
+            ),
         )
         return [Asked(*row) for row in rows]
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from accrete.dates import spoken
+from accrete.retrieval.words import STOP_WORDS, words
 from accrete.scoring import normalise
 from accrete.types import Example, Fact
 
 AS_ASKED = "asked"  # the relation of a fact that is no more than a question and its answer
+
+MORE = 2  # words that may stand beside a short name in an answer that says no more than it
 
 FRAMES = (  # in which somebody may put a question
     "In {year}, {question}",
@@ -44,7 +47,10 @@ def plain_questions(fact: Fact) -> list[Example]:
 
 
 def answered(facts: Sequence[Fact], items: Iterable[Example]) -> tuple[list[list[Example]], list[Example]]:
-    """For every fact the items that it answers, forwards or backwards, and the items that none does."""
+    """For every fact the items that it answers, forwards or backwards, and the items that none does.
+
+    An answer that says much more than the fact is not answered by it.
+    """
     of_fact: list[list[Example]] = [[] for _ in facts]
     rest = []
     keys = [(_padded(fact.subject), _padded(fact.value)) for fact in facts]
@@ -53,13 +59,20 @@ def answered(facts: Sequence[Fact], items: Iterable[Example]) -> tuple[list[list
         found = [
             place
             for place, (subject, value) in enumerate(keys)
-            if (value in said and subject in asked) or (subject in said and value in asked)
+            if (value in said and subject in asked and not _says_more(item, value))
+            or (subject in said and value in asked and not _says_more(item, subject))
         ]
         for place in found[:1]:
             of_fact[place].append(item)
         if not found:
             rest.append(item)
     return of_fact, rest
+
+
+def _says_more(item: Example, name: str) -> bool:
+    """Whether an answer has more words besides a name than it has in it, but for those of the question."""
+    known = {*words(item.question), *words(name), *STOP_WORDS}
+    return len(set(words(item.answer)) - known) > max(MORE, len(name.split()))
 
 
 def _padded(text: str) -> str:

@@ -70,10 +70,14 @@ class Route:
 
 
 class Candidate(NamedTuple):
-    """A known question and the statement that answers it; `nested` where a longer name stands around its own."""
+    """A known question, the statement that answers it, and the score that it must have.
+
+    `nested` where a longer name stands around its own.
+    """
 
     statement: Statement
     asked: Asked
+    least: float
     nested: bool = False
 
 
@@ -130,20 +134,19 @@ class Router:
         dates = [self._date(question, as_of, today) for question, as_of in questions]
         plain = [undated(question, date) for (question, _), date in zip(questions, dates, strict=True)]
         candidates = [self._candidates(question) for question in plain]
-        pairs = [(q, one.asked.question) for q, (found, _) in zip(plain, candidates, strict=True) for one in found]
+        pairs = [(q, one.asked.question) for q, found in zip(plain, candidates, strict=True) for one in found]
         alike = iter(self.alike(pairs))
         ranked: list[list[Scored]] = []
-        for question, (found, _) in zip(plain, candidates, strict=True):
+        for question, found in zip(plain, candidates, strict=True):
             said = set(words(question))
-            heard = (Scored(next(alike) + _worded(one, said) - NESTED * one.nested, one) for one in found)
-            ranked.append(_best_of_each(heard))
+            heard = [Scored(next(alike) + _worded(one, said) - NESTED * one.nested, one) for one in found]
+            ranked.append(_best_of_each(one for one in heard if one.alike >= one.candidate.least))
         chosen = []
-        for question, scored, (_, least) in zip(plain, self._read(plain, ranked), candidates, strict=True):
+        for question, scored in zip(plain, self._read(plain, ranked), strict=True):
             best = max(scored, default=None, key=lambda one: one.alike - READ * one.excess)
-            if best and _calls_it_otherwise(question, best.candidate.statement):
-                least = max(least, ROLE)
+            otherwise = best and best.alike < ROLE and _calls_it_otherwise(question, best.candidate.statement)
             doubtful = best and best.alike < CLEAR and best.excess > self.sure
-            chosen.append(best if best and best.alike >= least and not doubtful else None)
+            chosen.append(None if otherwise or doubtful else best)
         return list(zip(plain, chosen, dates, strict=True))
 
     def _read(self, questions: Sequence[str], ranked: Sequence[list[Scored]]) -> list[list[Scored]]:
@@ -171,29 +174,31 @@ class Router:
         own = asked_at(question, today)
         return as_of if own is None or (as_of and as_of.startswith(own)) else own
 
-    def _candidates(self, question: str) -> tuple[list[Candidate], float]:
-        """Known questions that it may be, with what answers them, and how alike it must be to one."""
+    def _candidates(self, question: str) -> list[Candidate]:
+        """Known questions that it may be, with what answers them."""
         about, valued = self.graph.named_in(question)
         figure = bool(_OF_A_FIGURE.search(question))
         forwards = [one for one in self._asked(about, figure) if not is_backwards(one.statement, one.asked)]
         backwards = [one for one in self._asked(valued, figure) if is_backwards(one.statement, one.asked)]
-        if (about and figure) or forwards or backwards:
-            return forwards + backwards, self.certain
-        asked = telling(question)
-        like = [one for one in self.graph.asked_like(list(asked)) if _shared(telling(one.question), asked)]
-        return [Candidate(self.graph[one.fact], one) for one in like], self.very
+        known = (about and figure) or forwards or backwards
+        asked, relation = (
+            telling(question),
+            AS_ASKED if known else None,
+        )  # what is no more than a question, beside these
+        like = [one for one in self.graph.asked_like(list(asked), relation) if _shared(telling(one.question), asked)]
+        return forwards + backwards + [Candidate(self.graph[one.fact], one, self.very) for one in like]
 
     def _asked(self, named: Iterable[Named], figure: bool) -> list[Candidate]:
         """The questions that these statements answer, of a figure alone those that are answered by one."""
         known = {one.statement.id: one for one in named}
         asked = self.graph.questions_of(known)
-        found = [Candidate(known[one.fact].statement, one, known[one.fact].nested) for one in asked]
+        found = [Candidate(known[one.fact].statement, one, self.certain, known[one.fact].nested) for one in asked]
         return [
             one for one in found if not figure or one.statement.relation == AS_ASKED or _FIGURE.search(one.asked.answer)
         ]
 
     def _route(self, question: str, best: Scored, date: str | None, now: str) -> Route | None:
-        one, asked, _ = best.candidate
+        one, asked, *_ = best.candidate
         backwards = is_backwards(one, asked)
         if (beside := self._next_to(question, one)) is not None:
             held, backwards = beside, False
@@ -247,7 +252,8 @@ def _worded(candidate: Candidate, said: set[str]) -> float:
 
     "captain" of "who captains it"; who asks in the very words of a relation asks for it, however strange it is to the model.
     """
-    names = {*words(candidate.statement.subject), *words(candidate.statement.value), *STOP_WORDS}
+    one = candidate.statement
+    names = {*STOP_WORDS, *(words(f"{one.subject} {one.value}") if one.relation != AS_ASKED else ())}
     asked = [word for word in words(candidate.asked.question) if word not in names and not word.isdigit()]
     share = sum(word in said for word in asked) / max(1, len(asked))
     return WORDS * share + WHOLE * (share == 1)
@@ -264,7 +270,7 @@ def _best_of_each(scored: Iterable[Scored]) -> list[Scored]:
     """The best of each history, and of each value that is asked backwards; the best first."""
     best: dict[tuple[str, ...], Scored] = {}
     for one in scored:
-        statement, asked, _ = one.candidate
+        statement, asked, *_ = one.candidate
         key = normalise(statement.subject), normalise(statement.relation), "value" * is_backwards(statement, asked)
         if key not in best or one.alike > best[key].alike:
             best[key] = one
