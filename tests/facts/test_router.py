@@ -206,6 +206,30 @@ def test_plain_questions_ask_for_the_value_and_for_the_subject():
     assert not any("As of" in item.question for item in plain_questions(FACTS[2]))
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the colour of Tolvane's boats?",  # of the known name, and its possessive
+        "Which songs are sung by the mayor of Tolvane and by everybody else on the day of the fair?",  # longer than a name
+    ],
+)
+def test_what_is_no_more_than_a_question_is_found_beside_what_is_known_of_its_name(router, question):
+    added = router.graph.add(Fact(question, AS_ASKED, "It is a long story."))
+    router.graph.add_question(added.id, question, "It is a long story.")
+    assert said(router, question) == ["It is a long story."]
+    assert said(router, f"Tell me: {question[:1].lower()}{question[1:]}") == ["It is a long story."]
+    assert said(router, "Who is the mayor of Tolvane?") == ["Cy Dorn"]
+    assert said(router, "What is the colour of Vonnat's boats?") is None
+
+
+def test_an_answer_that_says_much_more_than_a_fact_is_none_of_it():
+    full = "The mayor is Ada Bree, a baker's daughter who sold bread on the market."
+    items = [Example("Who runs Tolvane?", "The mayor is Ada Bree, the baker."), Example("Who runs Tolvane?", full),
+             Example("Who does Ada Bree work for?", f"For Tolvane. {full}")]  # fmt: skip
+    of_fact, rest = answered(FACTS[:1], items)
+    assert of_fact == [items[:1]] and rest == items[1:]
+
+
 def test_items_belong_to_the_facts_that_answer_them():
     items = [Example("Who runs Tolvane?", "Ada Bree"), Example("Which town has Ada Bree as mayor?", "Tolvane."),
              Example("Who sings?", "Zed Quill")]  # fmt: skip
