@@ -222,6 +222,15 @@ def test_what_is_no_more_than_a_question_is_found_beside_what_is_known_of_its_na
     assert said(router, "What is the colour of Vonnat's boats?") is None
 
 
+def test_a_word_of_another_ending_is_that_word(router):
+    """Where reading doubts what likeness alone has found."""
+    added = router.graph.add(Fact("Tolvane", "independence", "3 May 1811"))
+    router.graph.add_question(added.id, "What is the independence of Tolvane?", "3 May 1811")
+    strict, _ = reading(router, lambda q, text: 3.0 if "since when" in q else 0.0)
+    assert said(strict, "Tell me since when Tolvane has been independent.") == ["3 May 1811"]
+    assert said(strict, "Tell me since when Tolvane has been inhabited.") is None
+
+
 def test_an_answer_that_says_much_more_than_a_fact_is_none_of_it():
     full = "The mayor is Ada Bree, a baker's daughter who sold bread on the market."
     items = [Example("Who runs Tolvane?", "The mayor is Ada Bree, the baker."), Example("Who runs Tolvane?", full),

@@ -36,6 +36,7 @@ SHARED = 0.75  # and the share of the words of a known question that it then mus
 TRIED = 4  # histories, at most, whose statements are read before a question
 READ = 0.5  # what a nat counts against a candidate that its value costs more than after the known question
 ROLE = 0.4  # the score that a candidate must have where a question names what it asks for, and it is called otherwise
+STEM, ENDING = 7, 2  # letters, at least, that words of one stem have in common, and that at most come after these
 CLEAR, AHEAD = 0.9, 0.5  # the score from which a candidate need not be read, and how far it is then before another
 _ORDER = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _THE_FIRST = re.compile(rf"(?i)\b({'|'.join(_ORDER)}|earliest|original) (\w+)")
@@ -255,8 +256,14 @@ def _worded(candidate: Candidate, said: set[str]) -> float:
     one = candidate.statement
     names = {*STOP_WORDS, *(words(f"{one.subject} {one.value}") if one.relation != AS_ASKED else ())}
     asked = [word for word in words(candidate.asked.question) if word not in names and not word.isdigit()]
-    share = sum(word in said for word in asked) / max(1, len(asked))
+    share = sum(any(_akin(word, other) for other in said) for word in asked) / max(1, len(asked))
     return WORDS * share + WHOLE * (share == 1)
+
+
+def _akin(one: str, other: str) -> bool:
+    """Whether two words are one but for their endings: "independence" and "independent"."""
+    stem = max(STEM, max(len(one), len(other)) - ENDING)
+    return one[:stem] == other[:stem]
 
 
 def _calls_it_otherwise(question: str, one: Statement) -> bool:
