@@ -49,7 +49,7 @@ _BESIDE = re.compile(
 _UNNAMED = re.sub(r"\?P<\w+>", "?:", _SPOKEN)
 _BETWEEN = re.compile(  # "from 2017 until 2019", "between May 2017 and 2018", "2019/2020", "in 2016, 2018 and in 2021"
     rf"(?i)(?:\b(?:between|from|in|during) )?\b{_UNNAMED}(?:,(?: in)? {_UNNAMED})*\s*"
-    rf"(?P<to>,? and(?: in)?|to|until|till|through|/|-|–)\s*{_UNNAMED}"
+    rf"(?P<to>,? (?:and|or)(?: in)?|to|until|till|through|/|-|–)\s*{_UNNAMED}"
 )
 _DECADES = {"fifties": "195", "sixties": "196", "seventies": "197", "eighties": "198", "nineties": "199"}
 _DECADE = re.compile(

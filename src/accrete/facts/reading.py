@@ -2,27 +2,32 @@
 
     facts and spans (extract.py) -> several values? -> settled with the graph (contradiction.py) -> with questions
 
-Study items belong to the fact that they ask for; one that asks for none is a fact of its own, the question its subject.
+Study items belong to the fact that they ask for. One that asks for none of these is a fact of its own: of what it plainly
+asks ("What is Tolvane's river?" for its river), else the question is its subject.
 Ends at what a lesson states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from accrete.dates import asked_at
 from accrete.facts.contradiction import Contradiction, OnConflict, Several, settle, with_several_values
 from accrete.facts.entailment import Remark
 from accrete.facts.graph import FactGraph
 from accrete.facts.questions import AS_ASKED, answered, plain_questions
 from accrete.facts.router import Alike
-from accrete.facts.simple_sentences import Found
+from accrete.facts.simple_sentences import Found, of_sentence
 from accrete.facts.statements import Statement
 from accrete.facts.values import is_of_kind, value_key
 from accrete.scoring import normalise
-from accrete.types import Example, Fact
+from accrete.types import Example, Fact, Passage
 
 SAME = 0.4  # how alike two relations of a subject are asked that are one, having the same value (LOG.md, 2026-11-29)
+_PLAIN = re.compile(r"(?:Who|What) (?P<verb>is|was|are|were) (?P<what>[^?]+)\?$")
+_SENTENCE = re.compile(r"\b(?:is|was|are|were|has|have|had|be|been)\b")
 Ask = Callable[[Contradiction], OnConflict]
 
 
@@ -77,12 +82,14 @@ def settled(
     ]
     several = tuple(dict.fromkeys(meant))
     of_fact, rest = answered(facts, items)
-    asked = {Fact(item.question, AS_ASKED, item.answer, date): item for item in rest}
+    asked: dict[Fact, list[Example]] = {}
+    for item in rest:
+        asked.setdefault(_of_item(item, date), []).append(item)
     kept, against, beside = settle(graph, [*facts, *asked], on_conflict, ask, several, stated_on or date)
     stated = [
         _stated(one, name[id(one)], items_of) for one, items_of in zip(found, of_fact, strict=True) if one.fact in kept
     ]
-    stated += [Stated(fact, None, (item,)) for fact, item in asked.items() if fact in kept]
+    stated += [Stated(fact, None, _questions(fact, items_of)) for fact, items_of in asked.items() if fact in kept]
     stated = [replace(one, asked_at=kept[one.fact], beside=one.fact in beside) for one in stated]
     return Read(tuple(stated), tuple(against), several)
 
@@ -124,7 +131,21 @@ def _by_known_names(graph: FactGraph, found: Sequence[Found], alike: Alike) -> l
     ]
 
 
+def _of_item(item: Example, date: str | None) -> Fact:
+    """What an item says that none of the facts does."""
+    if (said := _PLAIN.match(item.question)) and not asked_at(item.question) and not _SENTENCE.search(item.answer):
+        whole = f"{said['what']} {said['verb']} {item.answer.rstrip('.')}"
+        found = list(of_sentence(Passage(whole, "", 0, len(whole))))
+        if len(found) == 1 and value_key(found[0].fact.value) == value_key(item.answer):
+            return replace(found[0].fact, value=item.answer, valid_from=date)
+    return Fact(item.question, AS_ASKED, item.answer, date)
+
+
+def _questions(fact: Fact, items: Iterable[Example]) -> tuple[Example, ...]:
+    """The plain questions that a fact answers, and others."""
+    return tuple({(item.question, item.answer): item for item in [*plain_questions(fact), *items]}.values())
+
+
 def _stated(one: Found, as_written: Fact, items: Sequence[Example]) -> Stated:
-    plain = plain_questions(one.fact) + (plain_questions(as_written) if as_written != one.fact else [])
-    questions = {(item.question, item.answer): item for item in [*plain, *items]}
-    return Stated(one.fact, (one.start, one.end), tuple(questions.values()))
+    written = plain_questions(as_written) if as_written != one.fact else []
+    return Stated(one.fact, (one.start, one.end), _questions(one.fact, [*written, *items]))

@@ -44,7 +44,9 @@ _ROLE = re.compile(  # "the owner of the Mill", "the Mill's owner", its name bei
     r"(?i)\bthe (\w+(?: \w+){0,4}) of (?:the )?_|_['’]s (\w+(?: \w+){0,3})\W*$"
 )
 _THE_PREVIOUS = re.compile(r"(?i)\b(previous|former|preceding|predecessor)\b")
-_NEXT_TO = re.compile(r"(?i)\b(before|after) (.+?)\W*$")  # "Who was the mayor of Tolvane before Bo Lind?"
+_NEXT_TO = re.compile(  # "Who was the mayor of Tolvane before Bo Lind?", "the predecessor of Bo Lind"
+    r"(?i)\b(?:(?P<before>before|predecessor of)|after|successor of) (?P<name>.+?)\W*$"
+)
 _OF_A_FIGURE = re.compile(  # "When did Ada become mayor?", "how many ships"
     r"(?i)(?:^|[,:] )(?:(?:since|until|till|from) when|when|how (?:many|much)|(?:in|at|since|until) (?:what|which)"
     r" (?:year|month|date|time|century|decade))\b[^,:]*$"
@@ -218,10 +220,10 @@ class Router:
         terms = [
             list(same) for _, same in itertools.groupby(self._that_held(one), key=lambda other: value_key(other.value))
         ]
-        named = [place for place, same in enumerate(terms) if value_key(same[0].value) == value_key(said[2])]
+        named = [place for place, same in enumerate(terms) if value_key(same[0].value) == value_key(said["name"])]
         if not named:
             return None
-        place = named[0] - 1 if said[1].lower() == "before" else named[-1] + 1
+        place = named[0] - 1 if said["before"] else named[-1] + 1
         return terms[place][-1:] if 0 <= place < len(terms) else []
 
     def _in_order(self, question: str, one: Statement, held: list[Statement], at: str) -> list[Statement]:
