@@ -80,6 +80,8 @@ def said(router, question, as_of=None, **options):
         ("Who was the previous mayor of Tolvane?", ["Ada Bree"]),
         ("Who was the first mayor of Tolvane?", ["Ada Bree"]),
         ("Who was the owner of Kirk Mill before Al Drey?", ["Bo Karst"]),
+        ("Who was the predecessor of Al Drey?", ["Bo Karst"]),
+        ("Who was the successor of Sy Umber?", ["Bo Karst"]),
         ("Who was the owner of Kirk Mill after Bo Karst?", ["Al Drey"]),
         ("Who was the owner of Kirk Mill after Al Drey?", None),
         ("Who was the owner of Kirk Mill in the nineties?", None),
