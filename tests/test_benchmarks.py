@@ -162,4 +162,6 @@ def test_reading_facts_is_measured_by_rules_and_with_the_model(run):
 def test_slots_are_asked_in_wordings_that_they_never_studied(run):
     (untaught,) = run("slot_wordings", "--set", "max_epochs=1", "--set", "rate=0.02")
     assert untaught["asked"] == 11 * 15 and untaught["routed"] > 140  # of eleven statements
-    assert untaught["garbled"] > 20 and len(untaught["examples"]) == untaught["garbled"], "a low rate for one epoch is too little"
+    assert untaught["garbled"] > 20 and len(untaught["examples"]) == untaught["garbled"], (
+        "a low rate for one epoch is too little"
+    )
