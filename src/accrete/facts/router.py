@@ -184,11 +184,9 @@ class Router:
         forwards = [one for one in self._asked(about, figure) if not is_backwards(one.statement, one.asked)]
         backwards = [one for one in self._asked(valued, figure) if is_backwards(one.statement, one.asked)]
         known = (about and figure) or forwards or backwards
-        asked, relation = (
-            telling(question),
-            AS_ASKED if known else None,
-        )  # what is no more than a question, beside these
-        like = [one for one in self.graph.asked_like(list(asked), relation) if _shared(telling(one.question), asked)]
+        only = AS_ASKED if known else None  # beside what is known by name, what is no more than a question
+        asked = telling(question)
+        like = [one for one in self.graph.asked_like(list(asked), only) if _shared(telling(one.question), asked)]
         return forwards + backwards + [Candidate(self.graph[one.fact], one, self.very) for one in like]
 
     def _asked(self, named: Iterable[Named], figure: bool) -> list[Candidate]:
